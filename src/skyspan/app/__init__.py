@@ -1,0 +1,1 @@
+"""The composition root: wiring, settings and use cases."""

@@ -1,0 +1,1 @@
+"""The seams: protocols, and the values that cross them. No implementation lives here."""

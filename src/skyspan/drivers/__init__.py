@@ -1,0 +1,1 @@
+"""Perform what the engine decided, one driver per way of running."""

@@ -1,0 +1,1 @@
+"""The embedded driver: one process, one event loop."""

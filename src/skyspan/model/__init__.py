@@ -1,0 +1,1 @@
+"""Pure data: what the words of the glossary mean. Standard library and pydantic only; no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""How places become reachable; a tunnel is a provider like any other."""

@@ -1,0 +1,1 @@
+"""How a tool is driven; a folder per tool."""

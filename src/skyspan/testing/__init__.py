@@ -1,0 +1,1 @@
+"""Shipped with the package: fakes, scripted transports and conformance suites."""

@@ -1,0 +1,1 @@
+"""Where commands run. The only importers of subprocess and SSH libraries."""
