@@ -1,0 +1,5 @@
+"""`python -m skyspan`: the command line."""
+
+from skyspan.cli.main import main
+
+main()
