@@ -1,0 +1,52 @@
+# What a person types; the work is done by the scripts in tools/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup tools demo test check bench golden lock clean
+
+BIN := .venv/bin
+# Our own tools first, and a CLI configuration of our own: the environment's may be anything.
+export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
+export TF_CLI_CONFIG_FILE := $(CURDIR)/.tools/terraform.rc
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: .venv/.done ## the command .venv/bin/skyspan and everything to work on it
+.venv/.done: requirements/dev.txt pyproject.toml tools/setup
+	tools/setup
+	@touch $@
+
+tools: setup ## the external tools a rehearsal drives: Debian packages, OpenTofu, a provider mirror
+	@tools/debian world
+	@tools/build
+	@tools/mirror
+
+demo: tools ## rehearse examples/hybrid: up, up again, stop, start, destroy (as root)
+	$(BIN)/skyspan rehearse run -f examples/hybrid
+
+check: setup ## what every change must pass, in minutes
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest -q -n 2 $(wildcard tests/unit tests/golden tests/contract)
+
+test: tools ## everything: the checks, then the tests with real tools (as root)
+	@tools/debian test
+	$(MAKE) --no-print-directory check
+	$(BIN)/pytest -q $(wildcard tests/integration tests/chaos)
+
+bench: tools ## the budgets, measured beside other tools
+	$(BIN)/python -m bench
+
+golden: setup ## renew the golden files; review them as a diff
+	SKYSPAN_GOLDEN=renew $(BIN)/pytest -q tests/golden
+
+lock: ## renew requirements/*.txt from pyproject.toml (make lock ARGS=--upgrade for newer versions)
+	tools/lock $(ARGS)
+
+clean: ## remove all that was made here
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
