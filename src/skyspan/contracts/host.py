@@ -24,4 +24,4 @@ class Host:
     known_hosts: str | None = None
     jump: str | None = None
     roles: tuple[str, ...] = ()
-    vars: Mapping[str, Value] = field(default=MappingProxyType({}))
+    vars: Mapping[str, Value] = field(default_factory=lambda: MappingProxyType({}))

@@ -53,7 +53,7 @@ class Command:
     """
 
     argv: tuple[Argument, ...]
-    env: Mapping[str, str | Secret] = field(default=MappingProxyType({}))
+    env: Mapping[str, str | Secret] = field(default_factory=lambda: MappingProxyType({}))
     stdin: bytes | Secret | None = None
     cwd: str | None = None
     timeout_s: float | None = None

@@ -64,7 +64,7 @@ class Observation:
     drifted: bool = False
     fingerprint: str = ""
     reason: str = ""
-    outputs: Mapping[str, OutputValue] = field(default=NO_OUTPUTS)
+    outputs: Mapping[str, OutputValue] = field(default_factory=lambda: NO_OUTPUTS)
     drift: tuple[ResourceChange, ...] = ()
     links: tuple[ConsoleLink, ...] = ()
 
@@ -90,7 +90,7 @@ class Change:
     based_on: str = ""
     meaning: str = ""
     unknown: tuple[str, ...] = ()
-    outputs: Mapping[str, OutputValue] = field(default=NO_OUTPUTS)
+    outputs: Mapping[str, OutputValue] = field(default_factory=lambda: NO_OUTPUTS)
     payload: Any = field(default=None, compare=False, repr=False)
 
     @classmethod

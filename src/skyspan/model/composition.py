@@ -6,6 +6,7 @@ Fields that may hold expressions (`${{ … }}`) keep the text as written; `model
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -16,7 +17,7 @@ from skyspan.model.value import Value
 Name: TypeAlias = Annotated[str, Field(pattern=NAME_PATTERN)]
 OutputName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}$")]
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = MappingProxyType({"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 

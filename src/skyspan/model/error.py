@@ -3,6 +3,7 @@
 SkyspanError
 ├── UsageError                 the command line or a setting is wrong             exit 2
 ├── CompositionError           the composition has errors; carries diagnostics    exit 2
+│   └── PreflightError         something the run needs is missing here            exit 1
 ├── RefusedError               somebody else holds the deployment                 exit 4
 ├── PlanMismatchError          an apply would do something else than its plan     exit 1
 ├── NotFoundError              no such deployment, run, stage or secret           exit 1
@@ -20,7 +21,8 @@ SkyspanError
     ├── CredentialsError       somebody refused our credentials
     ├── OutputError            outputs are missing or not of their declared type
     ├── NotReadyError          applied, but did not become healthy in time
-    └── StageTimeoutError      the stage did not end within its `timeout`
+    ├── StageTimeoutError      the stage did not end within its `timeout`
+    └── InternalError          a provider, or Skyspan itself, raised what it should not: a bug
 """
 
 from __future__ import annotations
@@ -69,6 +71,12 @@ class CompositionError(SkyspanError):
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         super().__init__("\n".join(d.render() for d in diagnostics) or "invalid composition")
         self.diagnostics = tuple(diagnostics)
+
+
+class PreflightError(CompositionError):
+    """Something the run needs is missing on this machine: tools, files, permissions. Nothing was touched."""
+
+    exit_status = 1
 
 
 class RefusedError(SkyspanError):
@@ -180,6 +188,10 @@ class NotReadyError(StageError):
 
 class StageTimeoutError(StageError):
     """The stage did not end within its `timeout`."""
+
+
+class InternalError(StageError):
+    """A provider, or Skyspan itself, raised what it should not: a bug. The detail holds the traceback's end."""
 
 
 def _family(kind: type[StageError]) -> list[type[StageError]]:

@@ -1,0 +1,231 @@
+"""From a path to a checked composition: reads the file, and reports everything wrong with it at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from skyspan.model.composition import Composition
+from skyspan.model.diagnostic import Diagnostic, Position
+from skyspan.model.error import CompositionError, UsageError
+from skyspan.model.expression import Loc
+from skyspan.model.value import Value
+from skyspan.planning.passes import check
+from skyspan.planning.shape import locate, shape_findings
+from skyspan.planning.source import Source
+
+if TYPE_CHECKING:
+    from skyspan.planning.draft import Checked, SpecOf
+
+FILE_NAME = "skyspan.yaml"
+MAX_BYTES = 4 * 1024 * 1024
+_MAX_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A composition whose shape is right. `positions` finds its parts in the file; `raw` is the file as plain data;
+    `folder` is absolute; `digest` is the SHA-256 of the file's bytes."""
+
+    composition: Composition
+    positions: Source
+    text: str
+    folder: Path
+    digest: str
+    path: Path
+    raw: dict[str, Any]
+
+
+def find(start: Path) -> Path:
+    """The nearest `skyspan.yaml` in `start` or above it; raises UsageError when there is none."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise UsageError(
+        f"there is no {FILE_NAME} in {start} or above it",
+        hint="name one with --file, or write a first one with `skyspan init`",
+    )
+
+
+def load(path: Path) -> Loaded:
+    """The composition in the file `path`, or in `skyspan.yaml` when that is a folder.
+
+    Raises CompositionError with every error of syntax and shape, UsageError when there is no such file.
+    """
+    return _read(path).finished()
+
+
+def load_checked(path: Path, spec_of: SpecOf | None = None) -> tuple[Loaded, Checked]:
+    """The composition, loaded and through every pass of planning.
+
+    Raises CompositionError with the errors of the file's shape and of what it means together: parts whose shape is
+    wrong are left out for the second half, and nothing is said about their absence. UsageError as `load`.
+    """
+    reading = _read(path)
+    if not reading.findings:
+        loaded = reading.finished()
+        return loaded, check(loaded.composition, loaded.positions, spec_of)
+    if reading.composition is not None:
+        check(reading.composition, reading.source, spec_of, broken=reading.broken, earlier=reading.findings)
+    raise CompositionError(reading.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A file as far as it could be read. `composition` is what remains without the `broken` parts; None if nothing."""
+
+    path: Path
+    content: bytes
+    raw: Value
+    source: Source
+    findings: tuple[Diagnostic, ...] = ()
+    composition: Composition | None = None
+    broken: frozenset[Loc] = frozenset()
+
+    def finished(self) -> Loaded:
+        if self.findings or self.composition is None:
+            raise CompositionError(self.findings)
+        digest = hashlib.sha256(self.content).hexdigest()
+        text = self.content.decode("utf-8-sig")
+        return Loaded(self.composition, self.source, text, self.path.parent, digest, self.path, self.raw)
+
+
+def _read(path: Path) -> _Reading:
+    path = _existing(path)
+    name = _shown(path)
+    content = _content(path, name)
+    from skyspan.app.yaml_source import parse_yaml
+
+    raw, source, findings = parse_yaml(_decode(content, name), name)
+    if raw is None and findings:
+        return _Reading(path, content, raw, source, findings)
+    if not isinstance(raw, dict):
+        return _Reading(path, content, raw, source, (*findings, _not_a_composition(raw, source)))
+    return _validate(_Reading(path, content, raw, source, findings))
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    if path.is_dir():
+        if not (path / FILE_NAME).is_file():
+            raise UsageError(f"there is no {FILE_NAME} in {path}", hint="write a first one with `skyspan init`")
+        return path / FILE_NAME
+    if not path.exists():
+        raise UsageError(f"there is no file {path}", hint="name a composition, or the folder that holds skyspan.yaml")
+    return path
+
+
+def _shown(path: Path) -> str:
+    """The path for messages: relative to where we are when it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _content(path: Path, name: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+            size = path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        limit = f"{MAX_BYTES // (1024 * 1024)} MiB"
+        summary = f"the file is too large: {size / (1024 * 1024):.1f} MiB, the limit is {limit}"
+        hint = "keep data in files of its own, which stages read, and describe only the deployment here"
+        raise CompositionError([Diagnostic("too-large", summary, Position(name), hint=hint)])
+    return content
+
+
+def _decode(content: bytes, name: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line_start = before.rfind(b"\n") + 1
+        line, column = before.count(b"\n") + 1, len(before[line_start:].decode(errors="replace")) + 1
+        rest = content[line_start:].split(b"\n", 1)[0].decode(errors="replace").rstrip("\r")
+        summary = f"the file is not UTF-8: byte {content[error.start]:#04x} at offset {error.start}"
+        hint = "save it as UTF-8"
+        where = Position(name, line, column)
+        raise CompositionError([Diagnostic("not-utf8", summary, where, hint=hint, excerpt=rest)]) from None
+
+
+def _not_a_composition(raw: Value, source: Source) -> Diagnostic:
+    hint = "it begins with `skyspan: 1`, `name:` and `stages:`; `skyspan init` writes an example"
+    if raw is None:
+        where = Position(source.value(()).file)
+        return Diagnostic("empty", "the file is empty", where, hint=hint)
+    where = source.value(())
+    kind = "a list" if isinstance(raw, list) else "a single value"
+    return Diagnostic(
+        "wrong-type", f"a composition is a mapping, this is {kind}", where, hint=hint, excerpt=source.excerpt(where)
+    )
+
+
+def _validate(reading: _Reading) -> _Reading:
+    try:
+        return _with(reading, Composition.model_validate(reading.raw), (), frozenset())
+    except ValidationError as error:
+        reported = {item.where for item in reading.findings}
+        shape = shape_findings(error, Composition, reading.raw, reading.source, lambda loc: loc)
+        found = tuple(item for item in shape if item.where not in reported)
+        composition, broken = _remaining(reading.raw, error)
+        return _with(reading, composition, found, broken)
+
+
+def _with(
+    reading: _Reading, composition: Composition | None, found: tuple[Diagnostic, ...], broken: frozenset[Loc]
+) -> _Reading:
+    findings = tuple(sorted((*reading.findings, *found), key=lambda item: (item.where, item.summary)))
+    return _Reading(reading.path, reading.content, reading.raw, reading.source, findings, composition, broken)
+
+
+def _remaining(raw: dict[str, Any], error: ValidationError) -> tuple[Composition | None, frozenset[Loc]]:
+    """What is left of a composition without the parts that `error` complains of, and where those were.
+
+    The smallest parts go first; where something is still wrong without them, what held them goes too. None when
+    nothing valid is left.
+    """
+    broken: set[Loc] = set()
+    pruned: Value = raw
+    for _ in range(_MAX_ROUNDS):
+        for loc in _complaints(error, pruned):
+            while loc in broken and len(loc) > 1:
+                loc = loc[:-1]
+            pruned = _without(pruned, loc)
+            broken.add(loc)
+        try:
+            return Composition.model_validate(pruned), frozenset(broken)
+        except ValidationError as again:
+            error = again
+    return None, frozenset(broken)
+
+
+def _complaints(error: ValidationError, raw: Value) -> Iterator[Loc]:
+    """The places that are wrong; for a key that is missing, the part that lacks it."""
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        loc = locate(item["loc"], item["type"], raw)
+        if item["type"] == "missing":
+            loc = loc[:-1]
+        if loc:
+            yield loc
+
+
+def _without(value: Value, loc: Loc) -> Value:
+    """A copy of `value` without what is at `loc`."""
+    step, rest = loc[0], loc[1:]
+    if isinstance(value, dict) and step in value:
+        if not rest:
+            return {key: item for key, item in value.items() if key != step}
+        return {**value, step: _without(value[step], rest)}
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        if not rest:
+            return value[:step] + value[step + 1 :]
+        return [*value[:step], _without(value[step], rest), *value[step + 1 :]]
+    return value
