@@ -1,1 +1,6 @@
-"""The embedded driver: one process, one event loop."""
+"""The embedded driver: performs the engine's decisions in this process."""
+
+from skyspan.drivers.local.driver import LocalDriver
+from skyspan.drivers.local.pace import Pace
+
+__all__ = ["LocalDriver", "Pace"]

@@ -1,0 +1,237 @@
+"""One run being carried out: event, decision, one transaction, effects; until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skyspan.contracts.context import Clock
+from skyspan.contracts.engine import EventSink, Ledger, Performer, Redact
+from skyspan.contracts.store import Batch, Lease, RunRecord, StageRecord
+from skyspan.drivers.local.attempt import Attempt
+from skyspan.drivers.local.pace import Pace
+from skyspan.drivers.local.recorder import Entry, Recorder
+from skyspan.drivers.local.watch import keep_lease, watch_for_cancel
+from skyspan.engine import NEW, BeginAttempt, Effect, Finish, StopAttempt, Wake, decide
+from skyspan.engine.masking import masked_event
+from skyspan.model.address import StageAddress
+from skyspan.model.error import FencedError, SkyspanError, StoreUnavailableError
+from skyspan.model.event import CancelRequested, Event, RecordedEvent, RetryDue, RunEnded, RunStarted
+from skyspan.model.lifecycle import RunStatus
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every execution of a driver shares."""
+
+    store: Ledger
+    clock: Clock
+    sinks: tuple[EventSink, ...]
+    redact: Redact
+    pace: Pace
+
+
+class Execution:
+    """A run from its first event to its last.
+
+    `_failure` is why it cannot go on as decided: the store (then it is cancelled in order), a lease that was lost, or a
+    bug of this driver (then attempts are stopped and nothing more is recorded).
+    """
+
+    def __init__(self, around: Surroundings, run: RunRecord, lease: Lease, performer: Performer) -> None:
+        self._around, self._run, self._performer = around, run, performer
+        self.lease = lease
+        self._state = NEW
+        self._sinks = list(around.sinks)
+        self._seq = 0
+        self._attempts: dict[str, Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+        self._ended: RunEnded | None = None
+        self._failure: Exception | None = None
+        self._cut_off = False
+        self._early_cancel: str | None = None
+        self._recorder = Recorder(self._write, self._written, self.give_up, around.clock, around.pace.linger_s)
+
+    async def carry_out(self, started: RunStarted) -> RunEnded:
+        """Run to the end; see `contracts.engine.Driver.run`."""
+        self.report(started)
+        if self._early_cancel is not None:
+            self.report(CancelRequested(self._early_cancel))
+        interrupted = await self._until_over()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        if not self._cut_off:
+            await self._finish_writing()
+        if isinstance(self._failure, FencedError):
+            return RunEnded(RunStatus.LOST, self._failure.summary)
+        if self._failure is not None:
+            raise self._failure
+        if interrupted:
+            raise asyncio.CancelledError
+        return self._ended or RunEnded(RunStatus.LOST, "the run ended without a decision")
+
+    def cancel(self, requested_by: str) -> None:
+        """Stop in order; the second time, at once."""
+        if not self._state.begun:
+            self._early_cancel = requested_by
+        elif self._cut_off:
+            for attempt in self._attempts.values():
+                attempt.stop()
+        else:
+            self.report(CancelRequested(requested_by))
+
+    def report(self, event: Event, put: StageRecord | None = None, removed: StageAddress | None = None) -> int | None:
+        """Decide what follows, queue it to be written, begin the effects.
+
+        Effects begin before the write is durable: attempts only read until their own intent is, and that comes after
+        in the same order. None when the event came too late to count; else the number to wait for.
+        """
+        if self._cut_off:
+            return None
+        step = decide(self._state, masked_event(event, self._around.redact))
+        if not step.events:
+            return None
+        self._state = step.state
+        now = self._around.clock.now()
+        number = self._recorder.add(Entry(tuple((now, item) for item in step.events), put, removed))
+        for effect in step.effects:
+            self._perform(effect)
+        return number
+
+    async def record(self, event: Event, put: StageRecord | None = None, removed: StageAddress | None = None) -> None:
+        """Journal: durable when it returns."""
+        if self._failure is not None:
+            raise self._failure
+        number = self.report(event, put, removed)
+        if number is None:
+            msg = f"{type(event).__name__} of {getattr(event, 'stage', '')} came after its attempt was over"
+            raise RuntimeError(msg)
+        await self._recorder.durable(number)
+
+    def note(self, event: Event) -> None:
+        """Journal: written soon."""
+        if self._cut_off:
+            return
+        step = decide(self._state, masked_event(event, self._around.redact))
+        if step.events:
+            self._state = step.state
+            now = self._around.clock.now()
+            self._recorder.note(Entry(tuple((now, item) for item in step.events)))
+
+    def give_up(self, error: Exception) -> None:
+        """End the run in order although it cannot go on: the store failed, the lease is lost, or this is a bug."""
+        first = self._failure is None
+        self._failure = self._failure or error
+        if isinstance(error, StoreUnavailableError):
+            if first:
+                self.report(CancelRequested("skyspan: the store could not be written"))
+            return
+        if self._cut_off:
+            return
+        self._cut_off = True
+        for attempt in self._attempts.values():
+            attempt.stop()
+        if not self._attempts:
+            self._over.set()
+
+    async def _until_over(self) -> bool:
+        around = self._around
+        self._spawn(keep_lease(self, around.store, around.clock, around.pace))
+        self._spawn(watch_for_cancel(self, self._run.id, around.store, around.clock, around.pace))
+        interrupted = False
+        while not self._over.is_set():
+            try:
+                await self._over.wait()
+            except asyncio.CancelledError:
+                interrupted = True
+                self.cancel("an interrupt")
+        return interrupted
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case BeginAttempt():
+                attempt = Attempt(effect, self._performer, self, self._around.clock)
+                self._attempts[effect.stage] = attempt
+                self._spawn(self._attempt(attempt))
+            case StopAttempt():
+                self._attempts[effect.stage].stop()
+            case Wake():
+                self._spawn(self._wake(effect))
+            case Finish():
+                self._ended = RunEnded(effect.status, effect.reason)
+                self._over.set()
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        outcome = await attempt.run(lambda: self._stopped_reason(attempt.stage))
+        del self._attempts[attempt.stage]
+        if attempt.store_failure is not None:
+            self.give_up(attempt.store_failure)
+        self.report(outcome.event, outcome.put, outcome.removed)
+        if self._cut_off and not self._attempts:
+            self._over.set()
+
+    async def _wake(self, wake: Wake) -> None:
+        if wake.delay_s:
+            await self._around.clock.sleep(wake.delay_s)
+        self.report(RetryDue(wake.stage, wake.attempt))
+
+    def _stopped_reason(self, stage: str) -> str:
+        intent = self._state.stage(stage).intent
+        return f"cancelled during {intent}" if intent else "cancelled before it changed anything"
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            # Nothing here raises on purpose: whatever did must end the run, or it would wait for ever.
+            self.give_up(error)
+
+    async def _write(self, batch: Batch) -> None:
+        await self._around.store.append(self._run.id, self.lease, batch)
+
+    def _written(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            for at, event in entry.events:
+                self._seq += 1
+                self._tell(RecordedEvent(self._run.id, self._seq, at, event))
+
+    def _tell(self, recorded: RecordedEvent) -> None:
+        for sink in tuple(self._sinks):
+            try:
+                sink(recorded)
+            except Exception:
+                self._sinks.remove(sink)
+                _log.warning("a listener of run %s failed and is not told any more", self._run.id, exc_info=True)
+
+    async def _finish_writing(self) -> None:
+        try:
+            await self._recorder.drain()
+        except (StoreUnavailableError, FencedError) as error:
+            self._failure = self._failure or error
+            recorded = "What happened since the last recorded event is not in the history"
+        else:
+            recorded = "The run's end could be recorded after all"
+        if isinstance(self._failure, StoreUnavailableError):
+            self._failure = _stopped(self._run, self._failure, recorded)
+
+
+def _stopped(run: RunRecord, error: SkyspanError, recorded: str) -> StoreUnavailableError:
+    found = "every stage that was touched is on record as begun, so the same command finds it again"
+    hint = f"{recorded}; {found}. Make the store writable, then run the command once more."
+    return StoreUnavailableError(
+        f"{run.verb.value} of {run.deployment.name} was stopped, because the store cannot be written: {error.summary}",
+        detail=error.detail,
+        hint="\n".join(part for part in (error.hint, hint) if part),
+    )
