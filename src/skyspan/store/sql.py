@@ -1,0 +1,181 @@
+"""The store on a SQL database: SQLite in a file of the state home, or PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from asyncio import sleep
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from skyspan.contracts.context import Clock, KeptWriter
+from skyspan.contracts.store import (
+    Batch,
+    DeploymentRecord,
+    Lease,
+    LogLine,
+    RunRecord,
+    Sealer,
+    StageRecord,
+    StageRunRecord,
+)
+from skyspan.model.address import DeploymentAddress, StageAddress
+from skyspan.model.error import UsageError
+from skyspan.model.event import RecordedEvent
+from skyspan.model.secret import Secret
+from skyspan.store import deployments, leases, logs, runs, secrets
+from skyspan.store.database import Database
+from skyspan.store.flavour import Flavour
+from skyspan.store.sqlite import SqliteFlavour
+from skyspan.store.worker import Worker
+
+
+def open_store(url_or_path: str | Path, sealer: Sealer, clock: Clock | None = None) -> SqlStore:
+    """The store in the SQLite file at a path, or at a `sqlite://` or `postgresql://` URL.
+
+    Cheap: the database is opened, and made or migrated where needed, by the first call; that one raises
+    StoreUnavailableError or StoreCorruptError when it does not work, and a later one tries again. Raises UsageError
+    for a URL that is not understood.
+    """
+    return SqlStore(Worker(Database(flavour_for(url_or_path), sealer, clock or SystemClock())))
+
+
+def flavour_for(url_or_path: str | Path, *, patience_s: float = 10.0) -> Flavour:
+    """The kind of database behind a path or URL; `patience_s` is how long to wait for other writers' locks."""
+    text = str(url_or_path)
+    if "://" not in text:
+        return SqliteFlavour(Path(text), patience_s=patience_s)
+    scheme = text.split(":", 1)[0]
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError) as problem:
+        # The URL may hold a password, and so may the problem's text.
+        raise UsageError(f"the store's {scheme} URL is malformed", hint=_FORMS) from problem
+    if scheme == "sqlite" and url.database:
+        return SqliteFlavour(Path(url.database), patience_s=patience_s)
+    if scheme in ("postgresql", "postgres", "postgresql+pg8000"):
+        from skyspan.store.postgres import PostgresFlavour
+
+        return PostgresFlavour(url, patience_s=patience_s)
+    raise UsageError(f"a store cannot be at a {scheme} URL", hint=_FORMS)
+
+
+_FORMS = "Write a path, sqlite:////absolute/path, or postgresql://user@host/database."
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await sleep(seconds)
+
+
+class SqlStore:
+    """A `Store`: all work is done by one thread, which commits all calls that wait at the same time together.
+
+    A cancelled call is carried out all the same, so that the order of calls never depends on who waits.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def deployment(self, address: DeploymentAddress) -> DeploymentRecord | None:
+        return await self._worker.read(deployments.find_deployment, address)
+
+    async def deployments(self, workspace: str) -> Sequence[DeploymentRecord]:
+        return await self._worker.read(deployments.list_deployments, workspace)
+
+    async def save_deployment(self, record: DeploymentRecord) -> None:
+        await self._worker.write(deployments.save_deployment, record)
+
+    async def stage_records(self, address: DeploymentAddress) -> Sequence[StageRecord]:
+        return await self._worker.read(deployments.list_stages, address)
+
+    async def forget_deployment(self, address: DeploymentAddress) -> None:
+        await self._worker.write(deployments.forget_deployment, address)
+
+    def kept(self, address: StageAddress, epoch: int) -> KeptWriter:
+        return SqlKept(self._worker, address, epoch)
+
+    async def begin_run(self, run: RunRecord, lease: Lease) -> None:
+        await self._worker.write(runs.begin_run, run, lease)
+
+    async def append(self, run_id: str, lease: Lease, batch: Batch) -> None:
+        await self._worker.write(runs.append, run_id, lease, batch)
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        return await self._worker.read(runs.find_run, run_id)
+
+    async def runs(self, address: DeploymentAddress, limit: int = 50) -> Sequence[RunRecord]:
+        return await self._worker.read(runs.list_runs, address, limit)
+
+    async def stage_runs(self, run_id: str) -> Sequence[StageRunRecord]:
+        return await self._worker.read(runs.list_stage_runs, run_id)
+
+    async def events(self, run_id: str, after: int = 0, limit: int = 1000) -> Sequence[RecordedEvent]:
+        return await self._worker.read(runs.list_events, run_id, after, limit)
+
+    async def acquire(self, lease: Lease, now: float) -> Lease:
+        return await self._worker.write(leases.acquire, lease, now)
+
+    async def renew(self, lease: Lease, expires_at: float) -> Lease:
+        return await self._worker.write(leases.renew, lease, expires_at)
+
+    async def release(self, lease: Lease) -> None:
+        await self._worker.write(leases.release, lease)
+
+    async def holder(self, address: DeploymentAddress) -> Lease | None:
+        return await self._worker.read(leases.holder, address)
+
+    async def request_cancel(self, run_id: str, requested_by: str) -> None:
+        await self._worker.write(leases.request_cancel, run_id, requested_by)
+
+    async def cancel_requested(self, run_id: str) -> str | None:
+        return await self._worker.read(leases.cancel_requested, run_id)
+
+    async def append_log(self, lines: Sequence[LogLine]) -> None:
+        if lines:
+            await self._worker.write(logs.append_log, tuple(lines))
+
+    async def log(self, run_id: str, stage: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[LogLine]:
+        return await self._worker.read(logs.read_log, run_id, stage, after, limit)
+
+    async def put_secret(self, workspace: str, name: str, value: Secret) -> None:
+        await self._worker.write(secrets.put_secret, workspace, name, value)
+
+    async def secret_names(self, workspace: str) -> Sequence[str]:
+        return await self._worker.read(secrets.secret_names, workspace)
+
+    async def secret(self, workspace: str, name: str) -> Secret | None:
+        return await self._worker.read(secrets.find_secret, workspace, name)
+
+    async def remove_secret(self, workspace: str, name: str) -> bool:
+        return await self._worker.write(secrets.remove_secret, workspace, name)
+
+    async def close(self) -> None:
+        await self._worker.close()
+
+
+class SqlKept:
+    """What one stage keeps for itself; a `KeptWriter`."""
+
+    def __init__(self, worker: Worker, address: StageAddress, epoch: int) -> None:
+        self._worker = worker
+        self._address = address
+        self._epoch = epoch
+
+    async def get(self, name: str) -> bytes | None:
+        return await self._worker.read(deployments.get_kept, self._address, name)
+
+    async def put(self, name: str, data: bytes) -> None:
+        await self._worker.write(deployments.put_kept, self._address, self._epoch, name, data)
+
+    async def remove(self, name: str) -> None:
+        await self._worker.write(deployments.remove_kept, self._address, self._epoch, name)
