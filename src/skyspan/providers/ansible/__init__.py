@@ -1,0 +1,1 @@
+"""Playbooks over the composition's hosts, by ansible-playbook."""

@@ -1,0 +1,1 @@
+"""The `check` provider: proves who reaches whom."""

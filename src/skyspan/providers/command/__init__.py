@@ -1,0 +1,1 @@
+"""The `command` provider: runs a command, here or on a host."""

@@ -1,0 +1,1 @@
+"""The `http` provider: sends a request and judges the answer."""

@@ -1,0 +1,1 @@
+"""Drives OpenTofu and Terraform: a folder of configuration as one stage."""

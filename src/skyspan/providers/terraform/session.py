@@ -1,0 +1,280 @@
+"""One verb's use of the tool: a work tree that is ready, private files for this verb alone, commands run and heard."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from skyspan.contracts.context import ReadContext
+from skyspan.contracts.transport import Command, Completed, Effect, Stream, Transport
+from skyspan.model.error import Retry, SpecError, StageError, ToolFailedError
+from skyspan.model.secret import Secret
+from skyspan.model.value import revealed
+from skyspan.providers.masking import mask_secrets
+from skyspan.providers.terraform.commands import Invocation, quiet_environment
+from skyspan.providers.terraform.configuration import Configuration
+from skyspan.providers.terraform.failure import Sources, failure, lost, needs_init
+from skyspan.providers.terraform.listen import Listener
+from skyspan.providers.terraform.override import compose_override
+from skyspan.providers.terraform.parse import PROTOCOL_MAJOR, Diagnosis, understood
+from skyspan.providers.terraform.spec import TerraformSpec
+from skyspan.providers.terraform.state import (
+    Keeper,
+    State,
+    addresses_on_disk,
+    backend_override,
+    decide_keeper,
+    look,
+    parse_state,
+)
+from skyspan.providers.terraform.tool import Tool, empty_config, identify
+from skyspan.providers.terraform.worktree import WorkTree, held, install_digest, write_private
+
+KEPT_LOCK_FILE = "lock-file"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A plan file's bytes (secrets in clear, so in memory only) and the configuration that it was made of."""
+
+    data: bytes = field(repr=False)
+    configuration: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """How a plan ended: whether there is anything to do, and what the tool said."""
+
+    changes: bool
+    heard: Listener
+    saved: SavedPlan | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The tool at work on one stage, for the time of one verb."""
+
+    ctx: ReadContext
+    tool: Tool
+    configuration: Configuration
+    keeper: Keeper
+    tree: WorkTree
+    scratch: Path
+    invocation: Invocation
+    sources: Sources
+    secrets: frozenset[Secret] = frozenset()
+
+    async def state(self) -> State | None:
+        """The state as it is kept, or as the configuration's own backend has it."""
+        if self.keeper is Keeper.SKYSPAN:
+            return await look(self.ctx, self.tree)
+        text = await self._collect(self.invocation.pull(), "state pull")
+        return parse_state(text) if text.strip() else None
+
+    async def plan(self, state: State | None, *, refresh: bool, save: bool) -> Planned:
+        """Plan against `state`. Saving also shows the plan when it changes anything. Raises StageError."""
+        out = self.scratch / "plan" if save else None
+        heard = await self.run("plan", self._at(state).plan(refresh=refresh, out=out), good=(0, 2))
+        if out is None or heard.exit_code == 0:
+            return Planned(heard.exit_code == 2, heard.listener)
+        out.chmod(0o600)
+        shown = json.loads(await self._collect(self.invocation.show(out), "show"))
+        saved = SavedPlan(out.read_bytes(), self.configuration.digest)
+        out.unlink()
+        return Planned(True, heard.listener, saved, shown)
+
+    async def apply(self, saved: SavedPlan) -> Heard:
+        """Carry out a saved plan on the state in the work tree; a failure is a result here."""
+        plan = self.scratch / "plan"
+        write_private(plan, saved.data)
+        try:
+            return await self.run("apply", self.on_working_state().apply(plan), good=None)
+        finally:
+            plan.unlink(missing_ok=True)
+
+    async def destroy(self) -> None:
+        """Destroy everything in the state in the work tree. Raises StageError."""
+        await self.run("destroy", self.on_working_state().destroy())
+
+    def on_working_state(self) -> Invocation:
+        """Commands on the state that lies in clear in the work tree, where Skyspan keeps it."""
+        return replace(self.invocation, state=self.tree.state) if self.keeper is Keeper.SKYSPAN else self.invocation
+
+    async def run(self, verb: str, command: Command, *, good: tuple[int, ...] | None = (0,)) -> Heard:
+        """Run a command of the `-json` kind and listen; raises StageError unless it ends as `good` (None: however)."""
+        listener = Listener(self.ctx.report, self.sources, self.secrets)
+        place = self.ctx.places.reach(None)
+        if command.effect is Effect.WRITE:
+            completed = await cast(Transport, place).run(command, listener.hear)
+        else:
+            completed = await place.query(command, listener.hear)
+        listener.finish()
+        if listener.protocol and not understood(listener.protocol):
+            msg = f"{self.tool.name} {self.tool.version} speaks version {listener.protocol} of its JSON protocol"
+            hint = f"this Skyspan reads version {PROTOCOL_MAJOR}: use an older {self.tool.name}"
+            raise ToolFailedError(msg, hint=hint)
+        heard = Heard(completed, listener)
+        if good is not None and (completed.timed_out or completed.exit_code not in good):
+            raise self.failed(verb, heard)
+        return heard
+
+    def failed(self, verb: str, heard: Heard) -> StageError:
+        """The error of a command that failed."""
+        error = self._failure(verb, heard.completed, heard.listener.diagnoses)
+        if verb == "apply" and heard.exit_code < 0:
+            known = addresses_on_disk(self.tree) if self.keeper is Keeper.SKYSPAN else frozenset()
+            return lost(error, known, tuple(heard.listener.made.values()), tuple(heard.listener.begun.values()))
+        if verb != "init" and needs_init(heard.listener.diagnoses):
+            self.tree.forget_installed()
+            error.retry = Retry.NOW
+        return error
+
+    def _at(self, state: State | None) -> Invocation:
+        """Reading commands get a copy of the state of their own: the one in the work tree belongs to a writer."""
+        if self.keeper is Keeper.BACKEND:
+            return self.invocation
+        copy = self.scratch / "terraform.tfstate"
+        if state:
+            write_private(copy, state.data)
+        return replace(self.invocation, state=copy)
+
+    async def _collect(self, command: Command, verb: str) -> bytes:
+        """Run a command whose output is one document with secrets in clear; it goes to no log."""
+        parts: list[bytes] = []
+
+        def take(stream: Stream, data: bytes) -> None:
+            if stream is Stream.OUT:
+                parts.append(data)
+
+        completed = await self.ctx.places.reach(None).query(command, take)
+        if not completed.ok:
+            raise self._failure(verb, replace(completed, stdout=b""), ())
+        return b"".join(parts)
+
+    def _failure(self, verb: str, completed: Completed, diagnoses: Sequence[Diagnosis]) -> StageError:
+        error = failure(self.tool.name, verb, completed, diagnoses, self.sources)
+        summary, detail = (mask_secrets(text, self.secrets) for text in (error.summary, error.detail))
+        return type(error)(summary, detail=detail, hint=error.hint, retry=error.retry)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A command that has ended, and what it said."""
+
+    completed: Completed
+    listener: Listener
+
+    @property
+    def exit_code(self) -> int:
+        """Its exit status."""
+        return self.completed.exit_code
+
+
+@contextlib.asynccontextmanager
+async def open_session(spec: TerraformSpec, ctx: ReadContext, configuration: Configuration) -> AsyncIterator[Session]:
+    """A session whose work tree is that configuration, initialised; its private files vanish with it.
+
+    Several reading verbs may share a tree with one writing verb; whoever must change the tree has it alone.
+    """
+    tool = await identify(spec.tool, spec.version, ctx)
+    tree = WorkTree(ctx.work)
+    keeper = decide_keeper(spec, configuration.facts, rehearsal=ctx.rehearsal)
+    override = _override(spec, ctx, configuration, keeper)
+    with tree.scratch() as scratch:
+        session = _session(spec, ctx, tool, configuration, keeper, tree, scratch)
+        setting_up = _SettingUp(session, override, _cache(ctx))
+        lock, what = tree.work / ".lock", f"the work tree of {ctx.address}"
+        while True:
+            async with held(lock, ctx.clock, exclusive=False, what=what):
+                if setting_up.done():
+                    yield session
+                    return
+            async with held(lock, ctx.clock, exclusive=True, what=what):
+                if not setting_up.done():
+                    await setting_up.perform()
+
+
+@dataclass(frozen=True, slots=True)
+class _SettingUp:
+    """Makes the work tree ready: the files, then `init` where it is needed."""
+
+    session: Session
+    override: Mapping[str, Any]
+    cache: Path | None
+
+    def done(self) -> bool:
+        tree = self.session.tree
+        return tree.holds(self.session.configuration, self.override) and tree.installed(self._wanted())
+
+    async def perform(self) -> None:
+        session, tree, configuration = self.session, self.session.tree, self.session.configuration
+        tree.write(configuration, self.override)
+        if tree.installed(self._wanted()):
+            return
+        tree.put_lock_file(configuration, await session.ctx.kept.get(KEPT_LOCK_FILE))
+        # A plugin cache is not safe for several inits at a time (Terraform); without one there is nothing shared.
+        async with self._alone_with_the_cache():
+            command = session.invocation.init(reconfigure=configuration.facts.backend != "cloud")
+            await session.run("init", command)
+        tree.note_installed(self._wanted())
+
+    def _alone_with_the_cache(self) -> contextlib.AbstractAsyncContextManager[None]:
+        if self.cache is None:
+            return contextlib.nullcontext()
+        return held(self.cache / ".lock", self.session.ctx.clock, exclusive=True, what="the plugin cache")
+
+    def _wanted(self) -> str:
+        session = self.session
+        tool = f"{session.tool.path} {session.tool.version}"
+        config = str(session.invocation.environment["TF_CLI_CONFIG_FILE"])
+        return install_digest(session.configuration, self.override, tool, config)
+
+
+def _session(
+    spec: TerraformSpec,
+    ctx: ReadContext,
+    tool: Tool,
+    configuration: Configuration,
+    keeper: Keeper,
+    tree: WorkTree,
+    scratch: Path,
+) -> Session:
+    config = ctx.tools.settings.get("terraform_config")
+    if config and not Path(config).is_file():
+        msg = f"the Terraform CLI configuration {config} does not exist"
+        raise SpecError(msg, hint="correct or remove the setting `terraform_config`")
+    variables = None
+    if spec.variables:
+        variables = scratch / "variables.tfvars.json"
+        write_private(variables, json.dumps(revealed(spec.variables), indent=1, ensure_ascii=False).encode())
+    environment = quiet_environment(Path(config) if config else empty_config(ctx.work), tree.data, _cache(ctx))
+    folder = tree.folder(configuration)
+    invocation = Invocation(
+        tool.path, folder, {**environment, **spec.env}, variables=variables, parallelism=spec.parallelism
+    )
+    sources = Sources(configuration.root, str(scratch))
+    return Session(ctx, tool, configuration, keeper, tree, scratch, invocation, sources, spec.secrets)
+
+
+def _cache(ctx: ReadContext) -> Path | None:
+    folder = ctx.tools.settings.get("terraform_plugin_cache")
+    return Path(folder) if folder else None
+
+
+def _override(spec: TerraformSpec, ctx: ReadContext, configuration: Configuration, keeper: Keeper) -> dict[str, Any]:
+    name = ctx.tools.settings.get("terraform_override")
+    given: Mapping[str, Any] = {}
+    if name:
+        try:
+            given = json.loads(Path(name).read_bytes())
+        except (OSError, ValueError) as error:
+            msg = f"the override file {name} cannot be read"
+            raise SpecError(msg, detail=str(error), hint="correct the setting `terraform_override`") from error
+    facts = configuration.facts
+    own = compose_override(revealed(spec.override), given, facts)
+    return compose_override(own, backend_override(keeper, facts), facts)
