@@ -58,9 +58,7 @@ def stage_run_document(stage: StageRunRecord) -> Document:
     return document
 
 
-def status_document(
-    deployment: DeploymentRecord, run: RunRecord | None, stages: Sequence[StageRunRecord]
-) -> Document:
+def status_document(deployment: DeploymentRecord, run: RunRecord | None, stages: Sequence[StageRunRecord]) -> Document:
     """`skyspan --json status NAME`."""
     return {
         "deployment": deployment.address.name,
@@ -108,7 +106,10 @@ def runs_document(name: str, runs: Sequence[RunRecord]) -> Document:
 
 def outputs_document(records: Sequence[StageRecord], reveal: bool) -> Document:
     """`skyspan --json outputs`: per stage, and merged (a later stage of the order wins a name)."""
-    stages = {record.address.name: {name: output_value(item, reveal) for name, item in record.outputs.items()} for record in records}
+    stages = {
+        record.address.name: {name: output_value(item, reveal) for name, item in record.outputs.items()}
+        for record in records
+    }
     merged: Document = {}
     for values in stages.values():
         merged |= values
@@ -126,12 +127,19 @@ def links_document(records: Sequence[StageRecord], described: Mapping[str, Mappi
     """`skyspan --json links`: the links between hosts, and the places to look at each stage."""
     return {
         "links": [
-            {"stage": record.address.name, "uses": record.uses, "stopped": record.stopped, **described[record.address.name]}
+            {
+                "stage": record.address.name,
+                "uses": record.uses,
+                "stopped": record.stopped,
+                **described[record.address.name],
+            }
             for record in records
             if record.address.name in described
         ],
         "consoles": [
-            {"stage": record.address.name, "title": link.title, "url": link.url} for record in records for link in record.links
+            {"stage": record.address.name, "title": link.title, "url": link.url}
+            for record in records
+            for link in record.links
         ],
     }
 

@@ -20,6 +20,7 @@ DEFAULT_WORKSPACE = "default"
 DEFAULT_CONCURRENCY = 16
 
 _PRIVATE_PREFIX = "SKYSPAN_"
+_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class Settings:
     """Everything that comes from outside the composition and the command line's own arguments.
 
     `store` is a `postgresql://` URL or a path of a SQLite file. `child_env` is what children inherit: the
-    environment without Skyspan's own variables. `tool_folders` come before PATH. `known_hosts` are read besides the
-    user's own. `rehearsal_secrets` is a file of secrets for the stand-in world.
+    environment without Skyspan's own variables. `tool_folders` come before PATH. `known_hosts` is the
+    file of host keys that SSH trusts, `identities` the key files it may offer. `rehearsal_secrets` is a file of secrets for the stand-in world.
     """
 
     home: Path
@@ -38,11 +39,14 @@ class Settings:
     machine: str
     concurrency: int = DEFAULT_CONCURRENCY
     passphrase: str | None = field(default=None, repr=False)
-    inputs: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
-    child_env: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    inputs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    child_env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     tool_folders: tuple[Path, ...] = ()
-    tool_settings: Mapping[str, str] = field(default=MappingProxyType({}))
-    known_hosts: tuple[Path, ...] = ()
+    tool_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    known_hosts: Path | None = None
+    identities: tuple[Path, ...] = ()
+    ssh_agent: str | None = None
+    user_home: Path = Path("/")
     rehearsal: bool = False
     rehearsal_secrets: Path | None = None
 
@@ -56,6 +60,7 @@ def read_settings(
     """
     env = os.environ if environ is None else environ
     folder = Path(home or env.get("SKYSPAN_HOME") or _default_home(env)).expanduser().absolute()
+    user_home = Path(env.get("HOME") or "~").expanduser()
     space = workspace or env.get("SKYSPAN_WORKSPACE") or DEFAULT_WORKSPACE
     if not is_name(space):
         raise UsageError(f"{space!r} is no workspace name", hint="use lower-case letters, digits, - and _")
@@ -71,7 +76,10 @@ def read_settings(
         child_env={key: value for key, value in env.items() if not key.startswith(_PRIVATE_PREFIX)},
         tool_folders=_tool_folders(env),
         tool_settings=_tool_settings(env),
-        known_hosts=_paths(env.get("SKYSPAN_KNOWN_HOSTS", "")),
+        known_hosts=Path(env.get("SKYSPAN_KNOWN_HOSTS") or user_home / ".ssh" / "known_hosts"),
+        identities=tuple(path for name in _IDENTITIES if (path := user_home / ".ssh" / name).is_file()),
+        ssh_agent=env.get("SSH_AUTH_SOCK"),
+        user_home=user_home,
         rehearsal=bool(env.get("SKYSPAN_REHEARSAL")),
         rehearsal_secrets=next(iter(_paths(env.get("SKYSPAN_REHEARSAL_SECRETS", ""))), None),
     )
@@ -134,10 +142,21 @@ def _tool_settings(env: Mapping[str, str]) -> Mapping[str, str]:
     """Settings that providers ask for by name. A Terraform CLI configuration named by the environment is used only
     when it exists: some machines name one that does not, and every call then warns."""
     found: dict[str, str] = {}
-    for candidate in (env.get("SKYSPAN_TERRAFORM_CONFIG"), str(_installation() / "terraform.rc"), env.get("TF_CLI_CONFIG_FILE")):
+    for candidate in (
+        env.get("SKYSPAN_TERRAFORM_CONFIG"),
+        str(_installation() / "terraform.rc"),
+        env.get("TF_CLI_CONFIG_FILE"),
+    ):
         if candidate and Path(candidate).is_file():
             found["terraform_config"] = candidate
             break
     if env.get("SKYSPAN_TERRAFORM_OVERRIDE"):
         found["terraform_override"] = env["SKYSPAN_TERRAFORM_OVERRIDE"]
-    return found
+    if env.get("SKYSPAN_KNOWN_HOSTS"):
+        found["known_hosts"] = env["SKYSPAN_KNOWN_HOSTS"]
+    return MappingProxyType(found)
+
+
+def process_environment() -> Mapping[str, str]:
+    """The whole environment as it is, for a child that is Skyspan itself."""
+    return dict(os.environ)

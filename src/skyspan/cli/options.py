@@ -79,7 +79,9 @@ def composition_option(function: Decorated) -> Decorated:
 
 def input_options(function: Decorated) -> Decorated:
     """`--input k=v` and `--inputs FILE`."""
-    function = click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs from a YAML or JSON file.")(function)
+    function = click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs from a YAML or JSON file.")(
+        function
+    )
     return click.option("--input", "inputs", metavar="K=V", multiple=True, help="One input; may be repeated.")(function)
 
 
@@ -109,3 +111,13 @@ def composition_path(file: str | None) -> Path:
 def on_terminal() -> bool:
     """Whether a person can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def deployment_name(name: str | None, file: str | None) -> str:
+    """The deployment that is meant: the one named, else the composition's name. Raises UsageError when neither is
+    there."""
+    if name:
+        return name
+    from skyspan.app.load import load
+
+    return load(composition_path(file)).composition.name

@@ -145,7 +145,13 @@ class LiveView:
                 Text(stage.said, style="dim", no_wrap=True, overflow="ellipsis"),
             )
         ended = sum(stage.status.ended for stage in self._stages.values())
-        grid.add_row(Text(f"{ended} of {count(len(self._stages), 'stage')} done", style="bold"), "", "", "", Text(self._note, style="yellow"))
+        grid.add_row(
+            Text(f"{ended} of {count(len(self._stages), 'stage')} done", style="bold"),
+            "",
+            "",
+            "",
+            Text(self._note, style="yellow"),
+        )
         return grid
 
     def event(self, at: float, event: Event) -> None:
@@ -226,12 +232,19 @@ def run_view(*, debug: bool) -> RunView:
     return PlainView(verbose=debug)
 
 
-
-def show_result(document: Mapping[str, Any], verb: Verb, *, next_steps: tuple[str, ...] = (), err: bool = False) -> None:
+def show_result(
+    document: Mapping[str, Any], verb: Verb, *, next_steps: tuple[str, ...] = (), err: bool = False
+) -> None:
     """The summary table, the cause of each failure, and the next command to type."""
     stages = document["stages"]
     rows = [
-        (f"  {status(stage['status'])}", stage["name"], stage["uses"], duration(stage["duration_s"]), _first_line(stage["reason"]))
+        (
+            f"  {status(stage['status'])}",
+            stage["name"],
+            stage["uses"],
+            duration(stage["duration_s"]),
+            _first_line(stage["reason"]),
+        )
         for stage in stages
     ]
     click.echo(columns(rows), err=err)
@@ -245,7 +258,10 @@ def show_result(document: Mapping[str, Any], verb: Verb, *, next_steps: tuple[st
     told = ", ".join(f"{number} {name}" for name, number in numbers.items())
     took = duration(run["duration_s"])
     click.echo(err=err)
-    click.echo(f"{click.style(document['deployment'], bold=True)} {status(run['status'])} ({verb.value}): {told} in {took}", err=err)
+    click.echo(
+        f"{click.style(document['deployment'], bold=True)} {status(run['status'])} ({verb.value}): {told} in {took}",
+        err=err,
+    )
     for step in next_steps:
         click.echo(f"  next: {step}", err=err)
 

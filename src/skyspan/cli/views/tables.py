@@ -27,7 +27,9 @@ def show_deployments(document: Document) -> None:
 
 def show_status(document: Document) -> None:
     """`skyspan status NAME`."""
-    click.echo(f"{click.style(document['deployment'], bold=True)}  {status(document['status'])}  health: {document['health']}")
+    click.echo(
+        f"{click.style(document['deployment'], bold=True)}  {status(document['status'])}  health: {document['health']}"
+    )
     run = document["run"]
     if run is None:
         click.echo("no run yet: skyspan up")
@@ -70,7 +72,14 @@ def show_error(stage: str, error: Document, *, err: bool = False) -> None:
 def show_runs(document: Document) -> None:
     """`skyspan runs NAME`."""
     rows = [
-        (run["id"], run["verb"], status(run["status"]), run["started_at"] or "", duration(run["duration_s"]), run["requested_by"])
+        (
+            run["id"],
+            run["verb"],
+            status(run["status"]),
+            run["started_at"] or "",
+            duration(run["duration_s"]),
+            run["requested_by"],
+        )
         for run in document["runs"]
     ]
     click.echo(columns(rows, ("run", "verb", "status", "started", "took", "by")) if rows else "no runs yet")
@@ -89,7 +98,9 @@ def show_run(document: Document) -> None:
 
 def show_outputs(document: Document) -> None:
     """`skyspan outputs NAME`."""
-    rows = [(stage, name, _value(value)) for stage, values in document["stages"].items() for name, value in values.items()]
+    rows = [
+        (stage, name, _value(value)) for stage, values in document["stages"].items() for name, value in values.items()
+    ]
     click.echo(columns(rows, ("stage", "output", "value")) if rows else "no outputs")
 
 
@@ -98,7 +109,9 @@ def show_links(document: Document) -> None:
     for link in document["links"]:
         ends = " ⇄ ".join(f"{end['host']} ({', '.join(end['prefixes'])})" for end in link["ends"])
         state = "  stopped" if link["stopped"] else ""
-        click.echo(f"{click.style(link['stage'], bold=True)}  {link['uses']}  {ends}  allows {', '.join(link['allow'])}{state}")
+        click.echo(
+            f"{click.style(link['stage'], bold=True)}  {link['uses']}  {ends}  allows {', '.join(link['allow'])}{state}"
+        )
     if document["links"] and document["consoles"]:
         click.echo()
     rows = [(item["stage"], item["title"], item["url"]) for item in document["consoles"]]
@@ -116,7 +129,11 @@ def show_log_line(line: Document) -> None:
 
 def show_event(event: Document) -> None:
     """One event in a line."""
-    fields = {key: value for key, value in event.items() if key not in ("run", "seq", "at", "kind") and value not in (None, "", [], ())}
+    fields = {
+        key: value
+        for key, value in event.items()
+        if key not in ("run", "seq", "at", "kind") and value not in (None, "", [], ())
+    }
     if event["kind"] == "run_started":
         fields["stages"] = count(len(event["stages"]), "stage")
     told = " ".join(f"{key}={_value(value)}" for key, value in fields.items())

@@ -1,0 +1,113 @@
+"""The check-up: is everything here that Skyspan, and a composition, needs?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from skyspan.app.contexts import make_private, tool_finder
+from skyspan.app.session import Session
+from skyspan.contracts.transport import Command, Effect
+from skyspan.model.error import SkyspanError
+from skyspan.transports.local import LocalTransport
+
+OK, WARNING, ERROR = "ok", "warning", "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `verdict` is ok, warning or error."""
+
+    what: str
+    verdict: str
+    found: str
+    hint: str = ""
+
+    def document(self) -> dict[str, str]:
+        """As published."""
+        return {"what": self.what, "verdict": self.verdict, "found": self.found, "hint": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    """An external tool: its names in order of preference, how to ask its version, who needs it, how to get it."""
+
+    names: tuple[str, ...]
+    version: tuple[str, ...]
+    needed_by: tuple[str, ...]
+    get: str
+
+
+_TOOLS = (
+    _Tool(("tofu", "terraform"), ("version",), ("terraform",), "make tools, or OpenTofu's own packages"),
+    _Tool(("ansible-playbook",), ("--version",), ("ansible",), "apt-get install ansible"),
+    _Tool(("ip",), ("-V",), ("rehearsal",), "apt-get install iproute2"),
+    _Tool(("nft",), ("--version",), ("rehearsal",), "apt-get install nftables"),
+    _Tool(("sshd", "/usr/sbin/sshd"), ("-V",), ("rehearsal",), "apt-get install openssh-server"),
+    _Tool(("wg",), ("--version",), ("rehearsal",), "apt-get install wireguard-tools"),
+    _Tool(("wireguard-go",), ("--version",), ("rehearsal",), "apt-get install wireguard-go"),
+)
+
+_PYTHON: Mapping[str, tuple[int, int]] = MappingProxyType({"least": (3, 11)})
+
+
+async def examine(session: Session, uses: frozenset[str] | None) -> tuple[Finding, ...]:
+    """Look at everything; `uses` limits the tools to those that these providers need."""
+    findings = [_python(), _home(session), await _store(session), _keys(session)]
+    finder = tool_finder(session)
+    here = LocalTransport(session.settings.child_env)
+    for tool in _TOOLS:
+        if uses is not None and not uses & set(tool.needed_by):
+            continue
+        path = finder.find(*tool.names)
+        if path is None:
+            needed = ", ".join(tool.needed_by)
+            findings.append(Finding(tool.names[0], WARNING if uses is None else ERROR, f"missing; needed by {needed}", tool.get))
+            continue
+        said = await here.query(Command((str(path), *tool.version), stdin=b"", timeout_s=10.0, effect=Effect.READ))
+        first = (said.text().strip() or said.last_words()).splitlines()
+        findings.append(Finding(tool.names[0], OK, f"{first[0] if first else 'there'} ({path})"))
+    await here.close()
+    return tuple(findings)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info[:2] >= _PYTHON["least"]
+    return Finding("python", OK if good else ERROR, version, "" if good else "Skyspan needs Python 3.11 or newer")
+
+
+def _home(session: Session) -> Finding:
+    home = session.settings.home
+    try:
+        make_private(home)
+        probe = home / ".doctor"
+        probe.write_text("ok")
+        probe.unlink()
+    except (OSError, SkyspanError) as error:
+        return Finding("home", ERROR, f"{home} cannot be written: {error}", "name another one with --home or SKYSPAN_HOME")
+    mode = home.stat().st_mode & 0o777
+    if mode & 0o077:
+        return Finding("home", WARNING, f"{home} can be read by others (mode {mode:o})", f"chmod 700 {home}")
+    return Finding("home", OK, str(home))
+
+
+async def _store(session: Session) -> Finding:
+    place = session.settings.store.split("@")[-1]
+    try:
+        deployments = await session.store.deployments(session.settings.workspace)
+    except SkyspanError as error:
+        return Finding("store", ERROR, f"{place}: {error.summary}", error.hint)
+    return Finding("store", OK, f"{place}, {len(deployments)} deployments in workspace {session.settings.workspace}")
+
+
+def _keys(session: Session) -> Finding:
+    workspace = session.settings.workspace
+    try:
+        sealed = session.sealer.seal(workspace, "doctor", b"ok")
+        session.sealer.open(workspace, "doctor", sealed)
+    except SkyspanError as error:
+        return Finding("keys", ERROR, error.summary, error.hint)
+    return Finding("keys", OK, "values can be sealed and opened")

@@ -1,0 +1,122 @@
+"""A composition made ready for a run: loaded or recalled, checked, with its inputs and secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skyspan.app.load import load_checked
+from skyspan.app.session import Session
+from skyspan.contracts.store import DeploymentRecord
+from skyspan.model.composition import Composition
+from skyspan.model.error import CompositionError, UsageError
+from skyspan.model.expression import texts
+from skyspan.model.secret import Secret
+from skyspan.model.value import Value, digest
+from skyspan.planning.draft import Checked
+from skyspan.planning.inputs import resolve_inputs
+from skyspan.planning.passes import check
+from skyspan.planning.source import NoSource, Source, finding
+from skyspan.providers.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a person gave for a run: the file, inputs from the command line and from a file."""
+
+    path: Path
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A composition ready to run. `raw` is the file as plain data, `digest` that of its bytes."""
+
+    name: str
+    folder: Path
+    raw: Mapping[str, Any]
+    checked: Checked
+    source: Source
+    inputs: Mapping[str, Value] = field(repr=False)
+    digest: str = ""
+
+    @property
+    def inputs_digest(self) -> str:
+        """A digest of the inputs that are no secrets."""
+        return digest({name: value for name, value in self.inputs.items() if not isinstance(value, Secret)})
+
+
+def prepare(session: Session, given: Given, registry: Registry) -> Prepared:
+    """Load, check and complete a composition. Raises CompositionError or UsageError; touches nothing."""
+    loaded, checked = load_checked(given.path, registry.spec_of)
+    file = _inputs_file(given.inputs_file) if given.inputs_file else {}
+    inputs = resolve_inputs(loaded.composition, given.inputs, file, session.settings.inputs)
+    return Prepared(
+        loaded.composition.name, loaded.folder, loaded.raw, checked, loaded.positions, inputs, loaded.digest
+    )
+
+
+def recall(record: DeploymentRecord, registry: Registry) -> Prepared:
+    """The composition as a deployment last used it, with the inputs of then. Raises UsageError when there is none."""
+    if not record.composition:
+        raise UsageError(f"{record.address.name} was never brought up", hint="skyspan up")
+    source = NoSource(f"{record.folder}/skyspan.yaml (as last used)")
+    composition = Composition.model_validate(record.composition)
+    checked = check(composition, source, registry.spec_of)
+    return Prepared(
+        record.address.name, Path(record.folder), record.composition, checked, source, record.inputs, digest(record.composition)
+    )
+
+
+async def read_secrets(session: Session, prepared: Prepared) -> dict[str, Secret]:
+    """The secrets that the composition reads. Raises CompositionError that names every one that is not set."""
+    stand_ins = _rehearsal_secrets(session.settings.rehearsal_secrets)
+    found: dict[str, Secret] = {}
+    missing = []
+    for loc, name in _secrets_read(prepared.raw):
+        secret = stand_ins.get(name) or await session.store.secret(session.settings.workspace, name)
+        if secret is not None:
+            found[name] = secret
+            continue
+        hint = f"echo -n VALUE | skyspan secrets set {name}"
+        summary = f"secret {name} is not set in workspace {session.settings.workspace}"
+        missing.append(finding(prepared.source, "missing-secret", summary, prepared.source.value(loc), hint))
+    if missing:
+        raise CompositionError(missing)
+    return found
+
+
+def _secrets_read(raw: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+    from skyspan.model.expression import references
+
+    found: dict[str, tuple[str | int, ...]] = {}
+    parts = {key: raw[key] for key in ("hosts", "stages") if key in raw}
+    for loc, text in texts(parts):
+        for reference in references(text):
+            if reference.root == "secrets" and reference.path:
+                found.setdefault(str(reference.path[0]), loc)
+    return [(loc, name) for name, loc in found.items()]
+
+
+def _rehearsal_secrets(path: Path | None) -> dict[str, Secret]:
+    if path is None:
+        return {}
+    return {name: Secret(text) for name, text in json.loads(path.read_text()).items()}
+
+
+def _inputs_file(name: str) -> dict[str, Value]:
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(f"there is no inputs file {name}")
+    from skyspan.app.yaml_source import parse_yaml
+
+    data, _, findings = parse_yaml(path.read_text(encoding="utf-8-sig"), name)
+    if findings:
+        raise CompositionError(findings)
+    if not isinstance(data, dict):
+        raise UsageError(f"{name} must hold a mapping of inputs to values")
+    return data

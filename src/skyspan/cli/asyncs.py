@@ -1,0 +1,24 @@
+"""The step from the command line's synchronous world into asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from skyspan.app.session import Session
+    from skyspan.app.settings import Settings
+
+Result = TypeVar("Result")
+
+
+def in_session(settings: Settings, work: Callable[[Session], Awaitable[Result]]) -> Result:
+    """Run `work` with an open session."""
+    from skyspan.app.session import open_session
+
+    async def run() -> Result:
+        async with open_session(settings) as session:
+            return await work(session)
+
+    return asyncio.run(run())

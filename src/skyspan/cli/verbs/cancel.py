@@ -1,0 +1,41 @@
+"""`skyspan cancel [NAME]`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from skyspan.cli.asyncs import in_session
+from skyspan.cli.options import Globals, composition_option, deployment_name, verb
+from skyspan.cli.views.document import show_document
+from skyspan.model.error import NotFoundError
+
+if TYPE_CHECKING:
+    from skyspan.app.session import Session
+
+
+@verb("cancel")
+@click.argument("name", required=False)
+@composition_option
+def cancel(given: Globals, name: str | None, file: str | None) -> None:
+    """Ask the running run to stop in order: tools get to save and unlock first."""
+    from skyspan.cli.views.problem import note
+
+    chosen = deployment_name(name, file)
+
+    async def work(session: Session) -> str:
+        from skyspan.app import queries
+
+        record = await queries.find_deployment(session, chosen)
+        holder = await session.store.holder(record.address)
+        if holder is None or holder.expires_at < session.clock.now():
+            raise NotFoundError(f"nothing runs on {chosen}", hint=f"skyspan status {chosen}")
+        await session.store.request_cancel(holder.run_id, session.settings.person)
+        return holder.run_id
+
+    run_id = in_session(given.settings(), work)
+    if given.as_json:
+        show_document({"deployment": chosen, "run": run_id, "cancel_requested": True})
+    else:
+        note(f"asked run {run_id} to stop; skyspan logs {chosen} --follow shows it")

@@ -1,0 +1,46 @@
+"""`skyspan rehearse run|exec`: the composition for real, inside a world that nothing can leave."""
+
+from __future__ import annotations
+
+import click
+
+from skyspan.cli.options import Globals, composition_option, composition_path, verb
+from skyspan.cli.views.document import show_document
+
+
+@click.group("rehearse", context_settings={"help_option_names": ["--help", "-h"]})
+def rehearse() -> None:
+    """Rehearse a composition against stand-ins: real tools, no cloud, no way out (needs root)."""
+
+
+@composition_option
+def _run(given: Globals, file: str | None) -> int:
+    """Rehearse the whole cycle: up, up again, check, stop, start, destroy, and the proof that nothing is left."""
+    from skyspan.app.load import load
+    from skyspan.app.rehearsing import rehearsable, run_cycle
+    from skyspan.app.settings import process_environment
+    from skyspan.cli.views.rehearsal import show_happening, show_report
+
+    world = rehearsable(load(composition_path(file)))
+    report = run_cycle(world, process_environment(), show_happening)
+    if given.as_json:
+        show_document(report.document())
+    else:
+        show_report(report)
+    return 0 if report.passed else 1
+
+
+@composition_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def _exec(given: Globals, file: str | None, command: tuple[str, ...]) -> int:
+    """Run any command (a shell, `skyspan up`) inside the stand-in world: rehearse exec -f F -- COMMAND."""
+    from skyspan.app.load import load
+    from skyspan.app.rehearsing import exec_in_world, rehearsable
+    from skyspan.app.settings import process_environment
+
+    del given
+    return exec_in_world(rehearsable(load(composition_path(file))), command, process_environment())
+
+
+rehearse.add_command(verb("run")(_run))
+rehearse.add_command(verb("exec")(_exec))

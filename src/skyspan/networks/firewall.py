@@ -1,0 +1,187 @@
+"""What a link lets through, as nftables text: pure.
+
+One table per link, for its interface alone: what does not come from or go to the interface is left to others. The table
+is loaded in one transaction (declare, delete, define), so there is no moment without it, and loading it twice is the
+same as once. An `accept` here does not override a drop in somebody else's chain of the same hook (nft(8), verdict
+statements); a `reject` here is final.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias
+
+from skyspan.networks.addressing import Network
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+_RULE = re.compile(r"(?P<protocol>tcp|udp)/(?P<first>\d{1,5})(-(?P<last>\d{1,5}))?")
+
+IPV4_TCP_HEADERS = 40
+"""Bytes of an IPv4 and a TCP header without options: what an MSS leaves out of the MTU (RFC 6691)."""
+
+IPV6_TCP_HEADERS = 60
+"""The same for IPv6."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Admission:
+    """What new connections may be: a protocol (`icmp`, `tcp`, `udp`, `any`) and, for tcp and udp, a range of ports."""
+
+    protocol: str
+    first: int = 0
+    last: int = 0
+
+
+def parse_admission(text: str) -> Admission:
+    """`icmp`, `any`, `tcp/22` or `udp/5000-5010`; raises ValueError saying so."""
+    if text in ("icmp", "any"):
+        return Admission(text)
+    found = _RULE.fullmatch(text)
+    first = int(found["first"]) if found else 0
+    last = int(found["last"] or first) if found else 0
+    if found is None or not 0 < first <= last <= 65535:
+        msg = f"{text!r} is no rule: write icmp, tcp/22, udp/161, tcp/8000-8080 or any"
+        raise ValueError(msg)
+    return Admission(found["protocol"], first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFilter:
+    """The filter of one end of a link.
+
+    `here` and `there` are the prefixes behind this end and behind the other; `own` and `peer` the tunnel addresses.
+    """
+
+    table: str
+    interface: str
+    mtu: int
+    allow: tuple[Admission, ...]
+    here: tuple[Network, ...]
+    there: tuple[Network, ...]
+    own: tuple[Address, ...]
+    peer: tuple[Address, ...]
+
+
+def ruleset(link: LinkFilter) -> str:
+    """The text for `nft -f`: only what `allow` says may begin over the link, in either direction, and only between the
+    declared prefixes. What is refused is told so at once, as a silent drop looks like a broken link.
+
+    Connections that were established stay when `allow` shrinks. Errors that ICMP carries (too big, unreachable) always
+    pass, or path MTU discovery would fail. Both gateways may always ping each other over the tunnel: readiness needs it.
+    """
+    return "\n".join(
+        (
+            f"table inet {link.table}",
+            f"delete table inet {link.table}",
+            f"table inet {link.table} {{",
+            *_chain("clamp", "forward", "mangle", _clamp(link)),
+            *_chain("input", "input", "filter", _input(link)),
+            *_chain("forward", "forward", "filter", _forward(link)),
+            *_plain_chain("admitted", _admitted(link.allow)),
+            *_plain_chain("refused", ("meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited")),
+            "}",
+            "",
+        )
+    )
+
+
+def removal(table: str) -> str:
+    """The text for `nft -f` that leaves no such table, whether there is one or not."""
+    return f"table inet {table}\ndelete table inet {table}\n"
+
+
+def _chain(name: str, hook: str, priority: str, rules: Iterable[str]) -> Iterator[str]:
+    yield from _plain_chain(name, (f"type filter hook {hook} priority {priority}; policy accept;", *rules))
+
+
+def _plain_chain(name: str, rules: Iterable[str]) -> Iterator[str]:
+    yield f"\tchain {name} {{"
+    yield from (f"\t\t{rule}" for rule in rules)
+    yield "\t}"
+
+
+def _clamp(link: LinkFilter) -> Iterator[str]:
+    """Both directions: a SYN coming out of the tunnel announces what its far side may receive, too."""
+    syn = "tcp flags & (syn | rst) == syn tcp option maxseg size"
+    for way in ("iifname", "oifname"):
+        for family, headers in (("ipv4", IPV4_TCP_HEADERS), ("ipv6", IPV6_TCP_HEADERS)):
+            size = link.mtu - headers
+            yield f'{way} "{link.interface}" meta nfproto {family} {syn} > {size} tcp option maxseg size set {size}'
+
+
+def _input(link: LinkFilter) -> Iterator[str]:
+    yield f'iifname != "{link.interface}" accept'
+    yield "ct state established,related accept"
+    yield from _errors()
+    for own, peer in _pairs(link.own, link.peer):
+        yield f"{_family(own)} saddr {peer} {_family(own)} daddr {own} {_echo(own)} accept"
+    yield "jump admitted"
+    yield "goto refused"
+
+
+def _forward(link: LinkFilter) -> Iterator[str]:
+    for way in ("iifname", "oifname"):
+        yield f'{way} "{link.interface}" ct state established,related accept'
+    for way in ("iifname", "oifname"):
+        yield from (f'{way} "{link.interface}" {rule}' for rule in _errors())
+    inside, outside = _by_family(link.here), _by_family((*link.there, *link.peer))
+    for family in ("ip", "ip6"):
+        if inside[family]:
+            yield f'iifname "{link.interface}" {family} daddr {{ {", ".join(inside[family])} }} jump admitted'
+        if inside[family] and outside[family]:
+            pair = f"{family} saddr {{ {', '.join(inside[family])} }} {family} daddr {{ {', '.join(outside[family])} }}"
+            yield f'oifname "{link.interface}" {pair} jump admitted'
+    for way in ("iifname", "oifname"):
+        yield f'{way} "{link.interface}" goto refused'
+
+
+def _errors() -> Iterator[str]:
+    yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
+    yield "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
+
+
+def _admitted(allow: Sequence[Admission]) -> Iterator[str]:
+    kinds = {admission.protocol for admission in allow}
+    if "any" in kinds:
+        yield "accept"
+        return
+    if "icmp" in kinds:
+        yield "meta l4proto { icmp, ipv6-icmp } accept"
+    for protocol in ("tcp", "udp"):
+        ports = [(rule.first, rule.last) for rule in sorted(allow) if rule.protocol == protocol]
+        if ports:
+            yield f"{protocol} dport {{ {', '.join(_merged(ports))} }} accept"
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[str]:
+    """Sorted ranges without overlaps, which older nft refuses inside one set."""
+    joined: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return (str(first) if first == last else f"{first}-{last}" for first, last in joined)
+
+
+def _pairs(own: Sequence[Address], peer: Sequence[Address]) -> Iterator[tuple[Address, Address]]:
+    return ((mine, theirs) for mine in own for theirs in peer if mine.version == theirs.version)
+
+
+def _by_family(networks: Iterable[Network | Address]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"ip": [], "ip6": []}
+    for network in networks:
+        found[_family(network)].append(str(network))
+    return found
+
+
+def _family(thing: Network | Address) -> str:
+    return "ip" if thing.version == 4 else "ip6"
+
+
+def _echo(address: Address) -> str:
+    return "icmp type echo-request" if address.version == 4 else "icmpv6 type echo-request"

@@ -1,0 +1,197 @@
+"""How an end as seen differs from what it is to be, and what stands in the way of making it so: pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_interface
+from types import MappingProxyType
+
+from skyspan.model.change import Action, ResourceChange
+from skyspan.model.error import SpecError, ToolMissingError
+from skyspan.networks.addressing import Network
+from skyspan.networks.peers import shadowed
+from skyspan.networks.wireguard.config import NO_PSK, config_text
+from skyspan.networks.wireguard.keys import Keys
+from skyspan.networks.wireguard.link import ROUTE_PROTOCOL, EndState
+from skyspan.networks.wireguard.parse import OwnRoute, Survey
+
+PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "wg": "wireguard-tools",
+        "ip": "iproute2",
+        "nft": "nftables",
+        "ping": "iputils-ping",
+        "flock": "util-linux",
+        "sha256sum": "coreutils",
+    }
+)
+"""What a gateway needs, and the Debian package that has it."""
+
+
+def digest_of(text: str) -> str:
+    """The digest as `sha256sum` prints it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def routes_of(end: EndState, seen: Survey) -> tuple[OwnRoute, ...]:
+    """The routes over the tunnel. What the gateway sends itself gets its own address inside the site where it has one:
+    the other side's machines know the way back to the site, not to the tunnel's addresses."""
+    return tuple(OwnRoute(str(net), _source(net, end, seen)) for net in end.destinations)
+
+
+def _source(destination: Network, end: EndState, seen: Survey) -> str:
+    if destination not in end.there:
+        return ""
+    own = (ip_interface(text).ip for texts in seen.others.values() for text in texts)
+    inside = [ip for ip in own if ip.version == destination.version and any(ip in net for net in end.here)]
+    return str(min(inside, key=int)) if inside else ""
+
+
+def differences(end: EndState, keys: Keys, seen: Survey) -> Iterator[ResourceChange]:
+    """What would have to change on the host, resource by resource; nothing when it is as it is to be."""
+    made = Action.CREATE if not seen.present else Action.UPDATE
+    interface = f"{end.host}: interface {end.interface}"
+    if not seen.present:
+        yield ResourceChange(interface, Action.CREATE)
+    elif wrong_plane(end, seen):
+        yield ResourceChange(interface, Action.REPLACE, f"carried by {seen.plane}, not by {end.plane}")
+    elif not seen.up or seen.mtu != end.mtu:
+        yield ResourceChange(interface, Action.UPDATE, _unlike(seen, end))
+    if _peer_differs(end, keys, seen):
+        yield ResourceChange(f"{end.host}: peer {end.other}", made)
+    yield from _listed(f"{end.host}: address ", set(end.addresses), set(seen.addresses))
+    wanted = {route.prefix: route for route in routes_of(end, seen)}
+    there = {route.prefix: route for route in seen.own_routes}
+    yield from _listed(f"{end.host}: route ", set(wanted), set(there))
+    for prefix in wanted.keys() & there.keys():
+        if wanted[prefix] != there[prefix]:
+            yield ResourceChange(f"{end.host}: route {prefix}", Action.UPDATE, f"from {wanted[prefix].source or 'any'}")
+    if not _firewall_stands(end, seen):
+        yield ResourceChange(f"{end.host}: firewall {end.table}", _made(seen.digests.get("rules")))
+    if seen.digests.get("config") != digest_of(config_text(end, keys).reveal()):
+        yield ResourceChange(f"{end.host}: file {end.interface}.conf", _made(seen.digests.get("config")))
+    for family in end.families:
+        if not seen.forwarding.get(family, False):
+            yield ResourceChange(f"{end.host}: forwarding of IPv{family}", Action.UPDATE, "off")
+
+
+def creation(end: EndState) -> Iterator[ResourceChange]:
+    """What making the end from nothing makes."""
+    yield ResourceChange(f"{end.host}: interface {end.interface}", Action.CREATE)
+    yield ResourceChange(f"{end.host}: peer {end.other}", Action.CREATE)
+    for address in end.addresses:
+        yield ResourceChange(f"{end.host}: address {address}", Action.CREATE)
+    for net in end.destinations:
+        yield ResourceChange(f"{end.host}: route {net}", Action.CREATE)
+    yield ResourceChange(f"{end.host}: firewall {end.table}", Action.CREATE)
+    yield ResourceChange(f"{end.host}: file {end.interface}.conf", Action.CREATE)
+
+
+def wrong_plane(end: EndState, seen: Survey) -> bool:
+    """Whether the interface must be made anew, by somebody else."""
+    return seen.present and seen.plane != (seen.plane if end.plane == "auto" else end.plane)
+
+
+def _peer_differs(end: EndState, keys: Keys, seen: Survey) -> bool:
+    peer = seen.peer(keys.public[end.other])
+    psk = keys.psk.reveal().strip() if keys.psk else "(none)"
+    return (
+        peer is None
+        or len(seen.peers) != 1
+        or seen.public_key != keys.public[end.host]
+        or seen.port != end.port
+        or set(peer.allowed_ips) != set(end.allowed_ips)
+        or peer.keepalive != end.keepalive
+        or seen.digests.get("psk") != digest_of(f"{keys.public[end.other]}\t{'(none)' if psk == NO_PSK else psk}\n")
+        or seen.digests.get("synced") != digest_of(config_text(end, keys).reveal())
+    )
+
+
+def _firewall_stands(end: EndState, seen: Survey) -> bool:
+    live = seen.digests.get("table")
+    return live == seen.digests.get("loaded") and seen.digests.get("rules") == digest_of(end.firewall)
+
+
+def _listed(label: str, wanted: set[str], there: set[str]) -> Iterator[ResourceChange]:
+    for item in sorted(wanted - there):
+        yield ResourceChange(label + item, Action.CREATE)
+    for item in sorted(there - wanted):
+        yield ResourceChange(label + item, Action.DESTROY)
+
+
+def _unlike(seen: Survey, end: EndState) -> str:
+    return "down" if not seen.up else f"MTU {seen.mtu}, not {end.mtu}"
+
+
+def _made(digest: str | None) -> Action:
+    return Action.CREATE if digest is None else Action.UPDATE
+
+
+def is_ours(end: EndState, seen: Survey) -> bool:
+    """Whether the host's mark of ownership says that this stage made the interface."""
+    return seen.owner == end.owner
+
+
+def refuse_missing_tools(end: EndState, seen: Survey) -> None:
+    """Raise ToolMissingError, naming host and packages, when the host lacks what a link needs."""
+    missing = [tool for tool in PACKAGES if not seen.tools.get(tool, False)]
+    if missing:
+        raise ToolMissingError(
+            f"{end.host} has no {', '.join(missing)}",
+            hint=f"on {end.host}: apt-get install {' '.join(dict.fromkeys(PACKAGES[tool] for tool in missing))}",
+        )
+    kernel, userspace = seen.tools.get("kernel", False), seen.tools.get("wireguard-go", False)
+    if not userspace and not kernel and not seen.present and end.plane != "kernel":
+        raise ToolMissingError(
+            f"neither the kernel of {end.host} nor wireguard-go there can carry WireGuard",
+            hint=f"on {end.host}: apt-get install wireguard-go, or use a kernel that has the wireguard module",
+        )
+
+
+def refuse_collisions(end: EndState, seen: Survey) -> None:
+    """Raise SpecError when something on the host is in the way; nothing was touched yet."""
+    _refuse_foreign_interface(end, seen)
+    if end.port in seen.ports_in_use and seen.port != end.port:
+        raise SpecError(
+            f"UDP port {end.port} of {end.host} is in use",
+            hint=f"give the end {end.host} another `port`; `ss -lunp` on the host shows who has it",
+        )
+    own = {ip_interface(text).ip for text in end.addresses} | {ip_address(peer) for peer in end.peer_addresses}
+    for device, texts in seen.others.items():
+        for text in texts:
+            if ip_interface(text).ip in own:
+                raise SpecError(
+                    f"the tunnel's address {text} is in use on {end.host}, by {device}",
+                    hint="name a free network of two addresses: `tunnel: 10.254.0.0/31`",
+                )
+    in_the_way = list(shadowed(end.destinations, seen.routes, end.interface, str(ROUTE_PROTOCOL)))
+    in_the_way += list(_routed_by_another_link(end, seen))
+    if in_the_way:
+        raise SpecError(
+            f"routes on {end.host} are in the way: {in_the_way[0]}",
+            detail="\n".join(in_the_way[1:]),
+            hint=f"correct the prefixes of {end.other}, or remove what routes them on {end.host}",
+        )
+
+
+def _routed_by_another_link(end: EndState, seen: Survey) -> Iterator[str]:
+    """Routes of ours for the same prefix over another link's interface."""
+    for route in seen.routes:
+        if (
+            route.protocol == str(ROUTE_PROTOCOL)
+            and route.device != end.interface
+            and route.prefix in end.destinations
+        ):
+            yield f"{route.prefix} is already routed over another link, {route.device}"
+
+
+def _refuse_foreign_interface(end: EndState, seen: Survey) -> None:
+    if is_ours(end, seen) or not (seen.present or seen.owner):
+        return
+    whose = "" if seen.owner in ("", "?") else f": it belongs to {seen.owner}"
+    raise SpecError(
+        f"the interface name {end.interface} is taken on {end.host}{whose}",
+        detail="" if whose else "there is an interface or a file of that name, and nothing says that this stage made it",
+        hint="choose another name with `interface`, or remove what has it",
+    )

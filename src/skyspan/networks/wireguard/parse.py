@@ -1,0 +1,187 @@
+"""What the survey of an end says, read into values: pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_interface, ip_network
+from typing import Any
+
+from skyspan.networks.peers import Route
+from skyspan.networks.wireguard.link import ROUTE_PROTOCOL
+
+NEVER = 0
+"""Stamp of a handshake that has not been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer of the live interface. `handshake` is the time of the last one (epoch seconds by the host's clock)."""
+
+    public_key: str
+    endpoint: str
+    allowed_ips: tuple[str, ...]
+    handshake: int
+    keepalive: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRoute:
+    """A route of ours over the interface, and the source address it gives to what the host itself sends."""
+
+    prefix: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """An inner ping: to which address, with how many bytes in the whole packet, and whether it was answered."""
+
+    address: str
+    size: int
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One host as seen. Everything about the interface is empty while `present` is false.
+
+    `addresses` are those of the interface, `others` (by device) of all the rest. `digests` are of what is on the host:
+    `config` and `rules` the files, `synced` the configuration last given to the interface, `table` the live nftables
+    table, `loaded` the same just after it was loaded, `psk` the live shared keys.
+    """
+
+    tools: Mapping[str, bool]
+    now: int
+    owner: str
+    present: bool
+    up: bool = False
+    plane: str = ""
+    mtu: int = 0
+    public_key: str = ""
+    port: int = 0
+    peers: tuple[Peer, ...] = ()
+    addresses: tuple[str, ...] = ()
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    own_routes: tuple[OwnRoute, ...] = ()
+    routes: tuple[Route, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    forwarding: Mapping[int, bool] = field(default_factory=dict)
+    ports_in_use: frozenset[int] = frozenset()
+    probes: tuple[Probe, ...] = ()
+
+    def peer(self, public_key: str) -> Peer | None:
+        """The live peer with that key."""
+        return next((peer for peer in self.peers if peer.public_key == public_key), None)
+
+
+def parse_survey(text: str, interface: str) -> Survey:
+    """The survey of `interface` on a host; raises ValueError or KeyError for what the script cannot have printed."""
+    parts = _sections(text)
+    link = _json(parts["link"])
+    seen = next((item for item in link if item.get("ifname") == interface), None)
+    listen, peers = _dump(parts["wg"])
+    addresses = _addresses(_json(parts["addr"]))
+    routes = [_route(item) for item in (*_json(parts["route4"]), *_json(parts["route6"]))]
+    kind = (seen or {}).get("linkinfo", {}).get("info_kind", "")
+    return Survey(
+        tools={name: found == "yes" for name, found in _pairs(parts["tools"])},
+        now=int(parts["time"].strip()),
+        owner=parts["owner"].strip(),
+        present=seen is not None,
+        up="UP" in (seen or {}).get("flags", ()),
+        plane={"wireguard": "kernel", "tun": "userspace"}.get(kind, kind),
+        mtu=int((seen or {}).get("mtu", 0)),
+        public_key=listen[0],
+        port=int(listen[1]),
+        peers=peers,
+        addresses=addresses.pop(interface, ()),
+        others=addresses,
+        own_routes=tuple(own for route, own in routes if own is not None and route.device == interface),
+        routes=tuple(route for route, _ in routes),
+        digests=dict(_pairs(parts["digests"])),
+        forwarding={int(family): value == "1" for family, value in _pairs(parts["forward"])},
+        ports_in_use=_ports(parts["udp"]),
+        probes=tuple(_probe(line) for line in parts["probes"].splitlines()),
+    )
+
+
+def _sections(text: str) -> Mapping[str, str]:
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("@"):
+            lines = found.setdefault(line[1:], [])
+        else:
+            lines.append(line)
+    return {name: "\n".join(content) for name, content in found.items()}
+
+
+def _json(text: str) -> Sequence[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = json.loads(text) if text.strip() else []
+    # `ip -j` prints empty objects for what a filter left out.
+    return [item for item in found if item]
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (line.partition(" ") for line in text.splitlines())]
+
+
+def _dump(text: str) -> tuple[tuple[str, str], tuple[Peer, ...]]:
+    """`wg show IF dump` with its secrets blanked: the interface's line, then one per peer (wg(8), "show")."""
+    rows = [line.split("\t") for line in text.splitlines() if line]
+    if not rows:
+        return ("", "0"), ()
+    public, port = rows[0][1], rows[0][2]
+    return ("" if public == "(none)" else public, port), tuple(_peer(row) for row in rows[1:])
+
+
+def _peer(row: Sequence[str]) -> Peer:
+    public, _, endpoint, allowed, handshake, _, _, keepalive = row
+    return Peer(
+        public_key=public,
+        endpoint="" if endpoint == "(none)" else endpoint,
+        allowed_ips=() if allowed == "(none)" else tuple(sorted(allowed.split(","))),
+        handshake=int(handshake),
+        keepalive=0 if keepalive == "off" else int(keepalive),
+    )
+
+
+def _addresses(items: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    return {
+        item["ifname"]: tuple(
+            str(ip_interface(f"{info['local']}/{info['prefixlen']}"))
+            for info in item.get("addr_info", ())
+            if "local" in info and info.get("scope") != "link"
+        )
+        for item in items
+    }
+
+
+def _route(item: Mapping[str, Any]) -> tuple[Route, OwnRoute | None]:
+    destination = item["dst"]
+    if destination == "default":
+        destination = "0.0.0.0/0" if ":" not in item.get("gateway", "") else "::/0"
+    protocol = str(item.get("protocol", ""))
+    route = Route(
+        prefix=ip_network(destination, strict=False),
+        device=item.get("dev", ""),
+        protocol=protocol,
+        connected=item.get("scope") == "link" or (protocol == "kernel" and "gateway" not in item),
+    )
+    ours = protocol == str(ROUTE_PROTOCOL)
+    return route, OwnRoute(str(route.prefix), item.get("prefsrc", "")) if ours else None
+
+
+def _ports(text: str) -> frozenset[int]:
+    """The local ports of /proc/net/udp and udp6: second column, `ADDRESS:PORT` in hexadecimal (proc(5))."""
+    columns = (line.split() for line in text.splitlines())
+    return frozenset(
+        int(column[1].rpartition(":")[2], 16) for column in columns if len(column) > 3 and column[0] != "sl"
+    )
+
+
+def _probe(line: str) -> Probe:
+    address, size, answer = line.split()
+    return Probe(address, int(size), answer == "yes")

@@ -1,0 +1,167 @@
+"""The first process of a set of namespaces: makes them, mounts what belongs in them, reaps, and takes all with it.
+
+Standard library only, and runnable by path: a stand-in machine's init is this file, started without site packages so
+that it is up in a few milliseconds. Constants are those of the Linux headers <sched.h>, <sys/mount.h>, <sys/prctl.h>.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+ALL = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
+
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MNT_DETACH = 0x2
+PR_SET_PDEATHSIG = 1
+
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+def call(name: str, *arguments: object) -> None:
+    """Call a function of the C library that returns -1 and sets errno; raises OSError naming it."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if getattr(library, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def mount(kind: str, source: str, target: Path | str, flags: int = 0, options: str = "") -> None:
+    """mount(2); an empty `kind` is for bind mounts and changes of propagation."""
+    call(
+        "mount",
+        source.encode(),
+        str(target).encode(),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        options.encode() or None,
+    )
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the parent ends, however it ends. `parent` is the pid that must still be ours, 0 to not check."""
+    call("prctl", PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    if parent and os.getppid() != parent:
+        os._exit(1)  # it ended before the kernel was told
+
+
+def reap_until(child: int) -> int:
+    """What process 1 does: forward signals to `child`, collect orphans, and return the exit status of `child`.
+
+    A Ctrl-C on a terminal reaches the whole foreground group by itself, so there it is not forwarded as well.
+    """
+    from_terminal = os.isatty(0)
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and from_terminal:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in FORWARDED:
+        signal.signal(number, forward)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return exit_status(status)
+
+
+def exit_status(status: int) -> int:
+    """A wait status as a shell reports it: 128 and the signal's number for a killed process."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def isolate(flags: int, prepare: Callable[[], None], argv: Sequence[str], ready: int | None = None) -> int:
+    """Make namespaces, and in them a first process that runs `prepare`, then `argv` as its child; wait for the end.
+
+    Everything in them dies with the calling process. `ready` is a file descriptor that gets the first process's pid
+    as a line once `argv` runs. Returns the exit status of `argv`; `prepare` failing is 125 with a word on stderr.
+    """
+    call("unshare", flags)
+    told, tell = os.pipe()
+    caller = os.getpid()
+    first = os.fork()
+    if first == 0:
+        os.close(told)
+        _be_first(0 if flags & CLONE_NEWPID else caller, prepare, argv, tell)
+    os.close(tell)
+    if os.read(told, 1) and ready is not None:
+        os.write(ready, f"{first}\n".encode())
+    os.close(told)
+    return reap_until(first)
+
+
+def _be_first(parent: int, prepare: Callable[[], None], argv: Sequence[str], tell: int) -> None:
+    """The life of process 1; never returns."""
+    status = 125
+    try:
+        die_with(parent)
+        prepare()
+        child = os.fork()
+        if child == 0:
+            os.close(tell)
+            os.execvp(argv[0], list(argv))
+        os.write(tell, b"1")
+        os.close(tell)
+        status = reap_until(child)
+    except OSError as error:
+        print(f"{argv[0]}: {error}", file=sys.stderr)
+    finally:
+        os._exit(status)
+
+
+def mount_world() -> None:
+    """The mounts of a world: its own /proc and an empty /run, so that no daemon of the real machine can be reached."""
+    mount("", "none", "/", MS_REC | MS_PRIVATE)
+    mount("proc", "proc", "/proc", MS_NOSUID | MS_NODEV)
+    mount("tmpfs", "skyspan", "/run", MS_NOSUID | MS_NODEV, "mode=755")
+
+
+def mount_machine(name: str, folder: Path) -> None:
+    """The root file system of a stand-in: this machine's, with every change kept in `folder`/upper."""
+    mount("", "none", "/", MS_REC | MS_PRIVATE)
+    root = folder / "root"
+    mount("overlay", name, root, 0, f"lowerdir=/,upperdir={folder / 'upper'},workdir={folder / 'work'}")
+    mount("proc", "proc", root / "proc", MS_NOSUID | MS_NODEV)
+    mount("sysfs", "sysfs", root / "sys", MS_NOSUID | MS_NODEV)
+    mount("", "/dev", root / "dev", MS_BIND | MS_REC)
+    mount("tmpfs", "shm", root / "dev/shm", MS_NOSUID | MS_NODEV)
+    os.chdir(root)
+    call("pivot_root", b".", b".")
+    call("umount2", b".", MNT_DETACH)
+    os.chdir("/")
+    socket.sethostname(name)
+
+
+def main(request: str) -> int:
+    """Be the init of one stand-in; `request` is JSON with `name`, `folder` and `argv`. Prints its pid when ready."""
+    machine = json.loads(request)
+    die_with(0)
+
+    def prepare() -> None:
+        mount_machine(machine["name"], Path(machine["folder"]))
+
+    os.environ.update({"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"})
+    return isolate(ALL, prepare, machine["argv"], ready=sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

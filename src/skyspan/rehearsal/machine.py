@@ -1,0 +1,114 @@
+"""One stand-in machine: its files, its first process, and commands run inside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Stream
+from skyspan.model.error import ToolFailedError
+from skyspan.rehearsal import firstprocess
+from skyspan.rehearsal.material import sshd_settings
+
+BOOT_S = 20.0
+"""How long a stand-in may take to be up, in seconds; it takes a few hundredths."""
+
+OWN_FOLDERS = (("root", 0o700), ("home", 0o755), ("tmp", 0o1777), ("run", 0o755), ("var/tmp", 0o1777))
+"""Folders of which a stand-in sees nothing of this machine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A stand-in that runs. `pid` is its first process, as the world sees it."""
+
+    name: str
+    folder: Path
+    pid: int
+    process: Process
+
+    @property
+    def changes(self) -> Path:
+        """The folder that holds everything that differs from this machine's files."""
+        return self.folder / "upper"
+
+    def command(self, *argv: str) -> tuple[str, ...]:
+        """`argv` to be run inside the machine."""
+        return ("nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *argv)
+
+
+def furnish(name: str, folder: Path, authorized: str, host_key: str, names: str) -> None:
+    """Write what the machine has of its own before it boots: identity, names, sshd's keys and settings."""
+    upper = folder / "upper"
+    for part in ("upper", "work", "root"):
+        (folder / part).mkdir(parents=True)
+    for inner, mode in OWN_FOLDERS:
+        own = upper / inner
+        own.mkdir(parents=True, exist_ok=True)
+        own.chmod(mode)
+        os.setxattr(own, "trusted.overlay.opaque", b"y")
+    (upper / "run/sshd").mkdir(mode=0o755)
+    _write(upper / "etc/hostname", f"{name}\n")
+    _write(upper / "etc/hosts", names)
+    _write(upper / "etc/ssh/authorized_keys", authorized)
+    _write(upper / "etc/ssh/ssh_host_ed25519_key", host_key, 0o600)
+    _write(upper / "etc/ssh/stand_in_sshd_config", sshd_settings())
+    _write(upper / "etc/shadow", _unlocked(Path("/etc/shadow").read_text(errors="replace")), 0o640)
+
+
+async def boot(name: str, folder: Path, sshd: str, spawner: Spawner) -> Machine:
+    """Start a furnished machine; raises ToolFailedError with its last words."""
+    said = bytearray()
+    up = asyncio.get_running_loop().create_future()
+
+    def listen(stream: Stream, data: bytes) -> None:
+        said.extend(data)
+        if stream is Stream.OUT and b"\n" in data and not up.done():
+            up.set_result(int(said.split(b"\n")[-2]))
+
+    request = {
+        "name": name,
+        "folder": str(folder),
+        "argv": [sshd, "-D", "-E", "/var/log/sshd.log", "-f", "/etc/ssh/stand_in_sshd_config"],
+    }
+    # The environment's Python may be slow to start with its packages; init needs none of them.
+    argv = (sys.executable, "-I", "-S", firstprocess.__file__, json.dumps(request))
+    process = await spawner.start(Command(argv, ladder=StopLadder(first_s=0.5, second_s=0.5)), listen)
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait({ended, up}, timeout=BOOT_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended.cancel()
+    if not up.done():
+        await process.stop()
+        raise ToolFailedError(
+            f"the stand-in {name} did not start",
+            detail=said.decode(errors="replace"),
+            hint="`skyspan doctor` says what a rehearsal needs",
+        )
+    return Machine(name, folder, up.result(), process)
+
+
+def quoted(argv: tuple[str, ...]) -> str:
+    """`argv` as a shell line."""
+    return " ".join(shlex.quote(word) for word in argv)
+
+
+def _unlocked(shadow: str) -> str:
+    """Sshd refuses an account that is locked with `!`, even with a key; `*` only means that no password fits."""
+    lines = []
+    for line in shadow.splitlines():
+        name, *rest = line.split(":")
+        lines.append(":".join([name, "*", *rest[1:]]) if rest and rest[0].startswith("!") else line)
+    return "\n".join(lines) + "\n"
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=mode)
+    path.chmod(mode)
+    path.write_text(text)

@@ -1,0 +1,176 @@
+"""What the inner Skyspan is given besides the network: environment, trust, secrets, Terraform's override (pure)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skyspan.rehearsal.awsserver import ACCOUNT_KEY
+from skyspan.rehearsal.spec import GivenSecret, PublicKeyOf, Rehearsal
+
+_DROPPED_PREFIXES = (
+    "AWS_",
+    "AZURE_",
+    "ARM_",
+    "GOOGLE_",
+    "CLOUDSDK_",
+    "GCLOUD_",
+    "DIGITALOCEAN_",
+    "SKYSPAN_",
+    "XDG_",
+    "TS_",
+)
+_DROPPED = frozenset(
+    {
+        "ALL_PROXY", "DOCKER_HOST", "FTP_PROXY", "GITHUB_TOKEN", "GITLAB_TOKEN", "HCLOUD_TOKEN", "HTTPS_PROXY", "HTTP_PROXY",
+        "KUBECONFIG", "SSH_AGENT_PID", "SSH_AUTH_SOCK", "VAULT_ADDR", "VAULT_TOKEN",
+    }
+)  # fmt: skip
+_KEPT = frozenset({"SKYSPAN_TOOLS", "SKYSPAN_TERRAFORM_CONFIG", "SKYSPAN_CONCURRENCY"})
+
+_AWS_SERVICES = (
+    "acm", "autoscaling", "cloudwatch", "dynamodb", "ec2", "elb", "elbv2", "iam", "kms", "lambda", "logs", "route53", "s3",
+    "secretsmanager", "sns", "sqs", "ssm", "sts",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things are inside a world. All of it is on a file system in memory that nobody else can see."""
+
+    root: Path = Path("/run/skyspan")
+
+    @property
+    def known_hosts(self) -> Path:
+        """The stand-ins' host keys by their present addresses."""
+        return self.root / "known_hosts"
+
+    @property
+    def secrets(self) -> Path:
+        """The composition's secrets, as JSON, 0600."""
+        return self.root / "secrets.json"
+
+    @property
+    def override(self) -> Path:
+        """Terraform's override."""
+        return self.root / "override.tf.json"
+
+    @property
+    def socket(self) -> Path:
+        """Where the world listens for instructions."""
+        return self.root / "world.sock"
+
+    def key(self, secret: str) -> Path:
+        """The private key file of a generated secret; `.pub` is its public half."""
+        return self.root / "keys" / secret
+
+    def machine(self, name: str) -> Path:
+        """Everything of one stand-in."""
+        return self.root / "machines" / name
+
+
+def environment(
+    outer: Mapping[str, str], rehearsal: Rehearsal, places: Places, aws_url: str, public_keys: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of everything in the world: the caller's, without credentials or ways to real services."""
+    kept = {
+        name: value
+        for name, value in outer.items()
+        if name in _KEPT or not (name.upper() in _DROPPED or name.upper().startswith(_DROPPED_PREFIXES))
+    }
+    kept |= {
+        "HOME": str(places.root / "user"),
+        "TMPDIR": str(places.root / "tmp"),
+        "SKYSPAN_HOME": str(places.root / "home"),
+        "SKYSPAN_REHEARSAL": "1",
+        "SKYSPAN_REHEARSAL_SECRETS": str(places.secrets),
+        "SKYSPAN_REHEARSAL_SOCKET": str(places.socket),
+        "SKYSPAN_KNOWN_HOSTS": str(places.known_hosts),
+    }
+    if aws_url:
+        kept |= {
+            "SKYSPAN_TERRAFORM_OVERRIDE": str(places.override),
+            "AWS_ACCESS_KEY_ID": ACCOUNT_KEY,
+            "AWS_SECRET_ACCESS_KEY": ACCOUNT_KEY,
+            "AWS_ENDPOINT_URL": aws_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+    for name, value in rehearsal.inputs.items():
+        given = public_keys[value.public_key_of] if isinstance(value, PublicKeyOf) else value
+        kept[f"SKYSPAN_INPUT_{name}"] = given if isinstance(given, str) else json.dumps(given)
+    return kept
+
+
+def override(aws_url: str) -> str:
+    """The override file's text: settings for the AWS provider that send every request to the stand-in."""
+    settings: dict[str, Any] = {
+        "access_key": ACCOUNT_KEY,
+        "secret_key": ACCOUNT_KEY,
+        "token": "",
+        "skip_credentials_validation": True,
+        "skip_metadata_api_check": "true",
+        "skip_region_validation": True,
+        "skip_requesting_account_id": True,
+        "s3_use_path_style": True,
+        "endpoints": [dict.fromkeys(_AWS_SERVICES, aws_url)],
+    }
+    return json.dumps({"provider": {"aws": settings}}, indent=2) + "\n"
+
+
+def secrets_document(rehearsal: Rehearsal, private_keys: Mapping[str, str]) -> str:
+    """The secrets by name, as JSON."""
+    return json.dumps(
+        {
+            name: secret.value if isinstance(secret, GivenSecret) else private_keys[name]
+            for name, secret in rehearsal.secrets.items()
+        }
+    )
+
+
+def images(rehearsal: Rehearsal) -> list[dict[str, Any]]:
+    """The machine images that the section adds, in the form of moto's own list."""
+    return [
+        {
+            "ami_id": f"ami-{number:017x}",
+            "name": image.name,
+            "description": image.name,
+            "owner_id": image.owner,
+            "architecture": image.architecture,
+            "hypervisor": "xen",
+            "image_type": "machine",
+            "platform": None,
+            "public": True,
+            "root_device_name": "/dev/xvda",
+            "root_device_type": "ebs",
+            "sriov": "simple",
+            "state": "available",
+            "virtualization_type": "hvm",
+            "creation_date": "2025-01-01T00:00:00.000Z",
+        }
+        for number, image in enumerate(rehearsal.aws.images if rehearsal.aws else (), start=1)
+    ]
+
+
+def sshd_settings() -> str:
+    """The stand-ins' sshd_config: keys only, no look-ups, room for many connections at once."""
+    return """Port 22
+HostKey /etc/ssh/ssh_host_ed25519_key
+AuthorizedKeysFile /etc/ssh/authorized_keys
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+StrictModes no
+PidFile none
+PrintMotd no
+MaxStartups 100
+MaxSessions 100
+ClientAliveInterval 5
+ClientAliveCountMax 3
+AllowTcpForwarding yes
+Subsystem sftp internal-sftp
+"""

@@ -1,0 +1,156 @@
+"""What is there in a world: a picture of every namespace, and what differs between two (the proof of a destroy)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from skyspan.model.error import ToolFailedError
+from skyspan.rehearsal.machine import Machine
+from skyspan.rehearsal.topology import CONTROL
+from skyspan.rehearsal.world import World
+
+IGNORED_FOLDERS = ("tmp", "var/tmp", "var/log", "var/cache", "root/.ansible", "root/.cache")
+"""Where every machine leaves logs and scratch files; nobody expects a deployment to clean there."""
+
+_LOOK = """echo @links; ip -j addr
+echo @routes; ip -j route show table all
+echo @routes; ip -j -6 route show table all
+echo @rules; ip -j rule
+echo @nftables; nft -s list ruleset"""
+
+_PASSING = ("sshd: ",)
+"""Processes that come and go with connections."""
+
+
+def differences(before: Mapping[str, frozenset[str]], after: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """What is there only after, and what is gone since before, as lines that name the place."""
+    found = []
+    for place in sorted({*before, *after}):
+        old, new = before.get(place, frozenset()), after.get(place, frozenset())
+        found += [f"{place}: left behind: {item}" for item in sorted(new - old)]
+        found += [f"{place}: missing: {item}" for item in sorted(old - new)]
+    return tuple(found)
+
+
+async def take(world: World) -> Mapping[str, frozenset[str]]:
+    """The picture of every namespace of `world`, and of the cloud's account.
+
+    Raises ToolFailedError when one cannot be looked at: a proof with a hole is none.
+    """
+    places = [CONTROL, *world.topology.helpers, *world.topology.machines]
+    networks = await asyncio.gather(*(_network(world, place) for place in places))
+    found = {place: set(items) for place, items in zip(places, networks, strict=True)}
+    for name, machine in world.machines.items():
+        found[name].update(await asyncio.to_thread(_inside, machine))
+    account = await asyncio.to_thread(world.aws.leftovers) if world.aws else ()
+    return {**{place: frozenset(items) for place, items in found.items()}, "AWS": frozenset(account)}
+
+
+def _inside(machine: Machine) -> list[str]:
+    """What runs on a machine and what was written there. Blocks: for a thread."""
+    return [*processes(machine.pid), *files(machine.changes)]
+
+
+async def _network(world: World, place: str) -> Iterable[str]:
+    completed = await world.on(place, "sh", "-euc", _LOOK)
+    if not completed.ok:
+        raise ToolFailedError(f"cannot look at {place}", detail=completed.last_words())
+    return network(completed.text())
+
+
+def network(text: str) -> Iterator[str]:
+    """The lines for what `_LOOK` printed: links, addresses, routes, rules, nftables.
+
+    What the kernel makes by itself (link-local addresses, routes of addresses) is left out.
+    """
+    for section in re.split(r"^@", text, flags=re.MULTILINE)[1:]:
+        name, _, said = section.partition("\n")
+        if name == "nftables":
+            yield from _ruleset(said.splitlines())
+            continue
+        describe = {"links": _links, "routes": _routes, "rules": _rule}[name]
+        for item in json.loads(said or "[]"):
+            yield from describe(item)
+
+
+def _links(item: Mapping[str, Any]) -> Iterator[str]:
+    name = item["ifname"]
+    yield f"link {name} ({'up' if 'UP' in item['flags'] else 'down'}, MTU {item['mtu']})"
+    for address in item.get("addr_info", []):
+        if address.get("scope") != "link":
+            yield f"address {address['local']}/{address['prefixlen']} on {name}"
+
+
+def _routes(item: Mapping[str, Any]) -> Iterator[str]:
+    if item.get("protocol") == "kernel":
+        return
+    words = ["route", item.get("type", ""), item["dst"]]
+    words += [f"{key} {item[key]}" for key in ("gateway", "dev", "table", "protocol", "metric") if key in item]
+    yield " ".join(word for word in words if word)
+
+
+def _rule(item: Mapping[str, Any]) -> Iterator[str]:
+    source = item.get("src", "all") + (f"/{item['srclen']}" if "srclen" in item else "")
+    yield f"rule {item.get('priority')} from {source} lookup {item.get('table')}"
+
+
+def _ruleset(lines: list[str]) -> Iterator[str]:
+    """Every line with the table and chain it stands in, so that each is a thing of its own."""
+    around: list[str] = []
+    for line in (line.strip() for line in lines):
+        if line.endswith("{"):
+            around.append(line.removesuffix("{").strip())
+            yield f"nftables {' / '.join(around)}"
+        elif line == "}":
+            around.pop()
+        elif line and not line.startswith("#"):
+            yield f"nftables {' / '.join(around)}: {line}"
+
+
+def processes(first: int) -> Iterator[str]:
+    """The processes of the machine whose first process is `first`, besides that one and passing ones."""
+    namespace = Path(f"/proc/{first}/ns/pid").readlink()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == first:
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if (entry / "ns/pid").readlink() != namespace:
+                continue
+        except OSError:
+            continue  # it ended while we looked
+        command = b" ".join(words).decode(errors="replace").strip()
+        if command and not command.startswith(_PASSING):
+            yield f"process {command}"
+
+
+def files(changes: Path, below: Path = Path("/")) -> Iterator[str]:
+    """What differs from the files of this machine (`below`), in the upper folder of an overlay."""
+    for folder, folders, names in os.walk(changes):
+        here = Path(folder).relative_to(changes)
+        folders[:] = [name for name in folders if str(here / name) not in IGNORED_FOLDERS]
+        for name in folders:
+            if not os.path.lexists(below / here / name):
+                yield f"folder /{here / name}"
+        for name in names:
+            yield f"{_content(Path(folder) / name)} /{here / name}"
+
+
+def _content(path: Path) -> str:
+    """What a file is, so that a changed one is another thing."""
+    status = path.lstat()
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        return "removed file"
+    if stat.S_ISLNK(status.st_mode):
+        return f"link to {path.readlink()}"
+    if not stat.S_ISREG(status.st_mode):
+        return "socket or device"
+    return f"file {hashlib.sha256(path.read_bytes()).hexdigest()[:12]} {stat.filemode(status.st_mode)}"

@@ -1,0 +1,228 @@
+"""What a `rehearsal:` section (or `rehearsal.yaml`) may say: the stand-ins of a composition's world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from skyspan.model.address import NAME_PATTERN
+from skyspan.model.composition import Model
+from skyspan.model.value import Value
+
+# Names become namespace and bridge names, which the kernel limits to 15 bytes including our prefix.
+StandInName: TypeAlias = Annotated[str, Field(pattern=NAME_PATTERN, max_length=13)]
+
+RESERVED_NAMES = frozenset({"control", "router", "switch", "aws"})
+"""Namespaces that every world has."""
+
+
+def _text(value: object) -> object:
+    """Texts only: the parser of addresses would also take a number and mean something else by it."""
+    if not isinstance(value, str):
+        msg = "expected a text such as 203.0.113.0/24"
+        raise ValueError(msg)
+    return value
+
+
+Prefix: TypeAlias = Annotated[IPv4Network, BeforeValidator(_text), WithJsonSchema({"type": "string", "format": "cidr"})]
+Address: TypeAlias = Annotated[
+    IPv4Address, BeforeValidator(_text), WithJsonSchema({"type": "string", "format": "ipv4"})
+]
+AddressWithLength: TypeAlias = Annotated[
+    IPv4Interface, BeforeValidator(_text), WithJsonSchema({"type": "string", "examples": ["192.168.77.1/24"]})
+]
+
+
+class Site(Model):
+    """An underlay network behind the world's router, such as a provider's edge or an office line."""
+
+    prefix: Prefix
+    """Its addresses; the router has the first one."""
+
+
+class Route(Model):
+    """A route that a stand-in has from the start."""
+
+    to: Prefix
+    """Destination; `0.0.0.0/0` is the default route."""
+    via: Address
+    """Next hop."""
+
+
+class Service(Model):
+    """Something that listens on a stand-in from the start."""
+
+    kind: Literal["recorder"]
+    """`recorder`: answers every HTTP request with 200 and keeps what it was sent (readable at `GET /requests`)."""
+    port: int = Field(default=8080, ge=1, le=65535)
+    """TCP port, on all addresses."""
+
+
+class StandsFor(Model):
+    """The cloud instance whose addresses the stand-in takes while it exists."""
+
+    aws_instance: dict[str, str] = Field(min_length=1)
+    """Tags that the instance must have, for example `{Name: cloud-gw}`."""
+
+
+class StandIn(Model):
+    """A machine: a network namespace with its own root file system, host name and sshd."""
+
+    site: StandInName | None = None
+    """The underlay it is attached to, with its interface `eth0`."""
+    address: Address | None = None
+    """Its address there; one that stands for an instance gets its Elastic IP instead."""
+    lans: dict[StandInName, AddressWithLength] = Field(default_factory=dict)
+    """Its addresses on LANs shared with other stand-ins, on `eth1` and so on in this order."""
+    routes: tuple[Route, ...] = ()
+    """Routes beyond the connected ones and the default route to the site's router."""
+    forwards: bool = False
+    """Whether it forwards packets between its interfaces from the start."""
+    services: dict[StandInName, Service] = Field(default_factory=dict)
+    """What listens on it from the start, beside sshd."""
+    stands_for: StandsFor | None = None
+    """The instance it stands for."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> StandIn:
+        if self.site is None and self.address is not None:
+            msg = "`address` needs a `site`: it is the address there"
+            raise ValueError(msg)
+        if self.site is None and not self.lans and self.stands_for is None:
+            msg = "a stand-in needs a `site`, a LAN in `lans`, or an instance in `stands_for`"
+            raise ValueError(msg)
+        return self
+
+
+class Image(Model):
+    """A machine image that the stand-in AWS offers."""
+
+    name: str
+    """Its name, as a filter finds it (`debian-12-amd64-20250316-2053`)."""
+    owner: str = Field(pattern=r"^\d{12}$")
+    """Account id of its owner."""
+    architecture: Literal["x86_64", "arm64"] = "x86_64"
+    """Processor architecture."""
+
+
+class Aws(Model):
+    """The AWS that Terraform talks to in the world: in-process, gone with it."""
+
+    site: StandInName
+    """The underlay that Elastic IPs belong to."""
+    elastic_ips: Prefix | None = None
+    """Where Elastic IPs are allocated from; default: the upper half of the site's prefix."""
+    images: tuple[Image, ...] = ()
+    """Machine images to find, besides those that moto knows."""
+
+
+class PublicKeyOf(Model):
+    """An input whose value is the public half of a generated secret."""
+
+    public_key_of: str
+    """Name of a secret that is `generated`."""
+
+
+class GivenSecret(Model):
+    """A secret whose value does not matter: the world has no use for a real one."""
+
+    value: str
+    """The value inside the world."""
+
+
+class Rehearsal(Model):
+    """The whole section."""
+
+    sites: dict[StandInName, Site] = Field(min_length=1)
+    """Underlay networks; the router between them is the only way from one to another."""
+    hosts: dict[StandInName, StandIn] = Field(default_factory=dict)
+    """The machines."""
+    aws: Aws | None = None
+    """A stand-in AWS, for compositions with the AWS provider of Terraform."""
+    secrets: dict[str, Literal["generated"] | GivenSecret] = Field(default_factory=dict)
+    """The composition's secrets: `generated` makes an SSH key that every stand-in accepts."""
+    inputs: dict[str, PublicKeyOf | Value] = Field(default_factory=dict)
+    """The composition's inputs in a rehearsal; they win over its defaults."""
+    control: Prefix = IPv4Network("198.18.0.0/30")
+    """The network between the world's router and the place where Skyspan itself runs (the second address)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Rehearsal:
+        problems = [*_site_problems(self), *_host_problems(self), *_aws_problems(self), *_input_problems(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def elastic_ips(self) -> IPv4Network | None:
+        """Where Elastic IPs come from."""
+        if self.aws is None:
+            return None
+        return self.aws.elastic_ips or list(self.sites[self.aws.site].prefix.subnets())[-1]
+
+
+def _site_problems(rehearsal: Rehearsal) -> list[str]:
+    networks: dict[str, IPv4Network] = {"control": rehearsal.control}
+    problems = []
+    for name, site in rehearsal.sites.items():
+        if site.prefix.num_addresses < 8:
+            problems.append(f"sites.{name}.prefix {site.prefix} is too small: use /29 or larger")
+        problems += [
+            f"sites.{name}.prefix {site.prefix} overlaps {other} ({prefix})"
+            for other, prefix in networks.items()
+            if prefix.overlaps(site.prefix)
+        ]
+        networks[name] = site.prefix
+    return problems
+
+
+def _host_problems(rehearsal: Rehearsal) -> list[str]:
+    problems = []
+    taken: dict[IPv4Address, str] = {}
+    for name, host in rehearsal.hosts.items():
+        if name in RESERVED_NAMES:
+            problems.append(f"hosts.{name}: every world has a {name} already; choose another name")
+        if host.stands_for is not None and rehearsal.aws is None:
+            problems.append(f"hosts.{name}.stands_for needs an `aws:` section")
+        if host.site is not None and host.site not in rehearsal.sites:
+            problems.append(f"hosts.{name}.site names no site: {host.site}; there are {', '.join(rehearsal.sites)}")
+        elif host.site is not None and host.address is not None:
+            site = rehearsal.sites[host.site]
+            if host.address not in site.prefix or host.address == site.prefix.network_address + 1:
+                problems.append(
+                    f"hosts.{name}.address {host.address} is no free address of {host.site} ({site.prefix})"
+                )
+        if host.address is not None and host.address in taken:
+            problems.append(f"hosts.{name}.address {host.address} is already that of {taken[host.address]}")
+        elif host.address is not None:
+            taken[host.address] = name
+    return problems
+
+
+def _aws_problems(rehearsal: Rehearsal) -> list[str]:
+    aws = rehearsal.aws
+    if aws is None:
+        return []
+    if aws.site not in rehearsal.sites:
+        return [f"aws.site names no site: {aws.site}; there are {', '.join(rehearsal.sites)}"]
+    pool, prefix = aws.elastic_ips, rehearsal.sites[aws.site].prefix
+    if pool is not None and not pool.subnet_of(prefix):
+        return [f"aws.elastic_ips {pool} is not inside {aws.site} ({prefix})"]
+    return []
+
+
+def _input_problems(rehearsal: Rehearsal) -> list[str]:
+    generated = {name for name, value in rehearsal.secrets.items() if value == "generated"}
+    return [
+        f"inputs.{name}: {value.public_key_of} is no generated secret"
+        for name, value in rehearsal.inputs.items()
+        if isinstance(value, PublicKeyOf) and value.public_key_of not in generated
+    ]
+
+
+def uses_tags(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether an object with `tags` is one that `wanted` describes."""
+    return all(tags.get(key) == value for key, value in wanted.items())
