@@ -9,7 +9,13 @@ import pytest
 from skyspan.model.secret import Secret
 from skyspan.testing import fake_provider
 from skyspan.testing.conformance.provider import ProviderCase, ProviderConformance
-from skyspan.testing.fake_provider import FakeProvider, FakeSpec, FakeWorld, StartableFakeProvider, StoppableFakeProvider
+from skyspan.testing.fake_provider import (
+    FakeProvider,
+    FakeSpec,
+    FakeWorld,
+    StartableFakeProvider,
+    StoppableFakeProvider,
+)
 from skyspan.testing.provider_world import ProviderWorld
 
 
@@ -21,7 +27,7 @@ class TestFakeProvider(ProviderConformance):
             provider=kind(world),
             spec=FakeSpec(value=1, outputs={"ip": "192.0.2.1"}, token=Secret("hunter2-hunter2")),
             changed=FakeSpec(value=2, token=Secret("hunter2-hunter2")),
-            world=ProviderWorld(tmp_path),
+            world=ProviderWorld(tmp_path, {}),
             snapshot=lambda: dict(world.things),
             files=(Path(fake_provider.__file__),),
         )

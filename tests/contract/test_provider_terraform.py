@@ -83,7 +83,8 @@ def case_of(folder: Path, here: LocalTransport, tool: str) -> ProviderCase:
     real.mkdir()
 
     def spec(**variables: Any) -> TerraformSpec:
-        return TerraformSpec(source="cloud", tool=tool, variables={"at": str(real / "thing"), **variables})
+        settings = {"source": "cloud", "tool": tool, "variables": {"at": str(real / "thing"), **variables}}
+        return TerraformSpec.model_validate(settings)
 
     return ProviderCase(
         provider=TerraformProvider(),

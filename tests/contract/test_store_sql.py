@@ -41,11 +41,13 @@ def sealer(tmp_path_factory: pytest.TempPathFactory) -> EnvelopeSealer:
 
 
 @pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        return str(tmp_path / "home" / "skyspan.db")
+        yield str(tmp_path / "home" / "skyspan.db")
+        return
     server: PostgresServer = request.getfixturevalue("server")
-    return server.database()
+    yield server.database()
+    server.reclaim()
 
 
 @pytest.fixture
@@ -217,8 +219,9 @@ class TestLostConnections:
     """PostgreSQL goes away and comes back."""
 
     @pytest.fixture
-    def place(self, server: PostgresServer) -> str:
-        return server.database()
+    def place(self, server: PostgresServer) -> Iterator[str]:
+        yield server.database()
+        server.reclaim()
 
     async def test_an_idle_connection_that_was_dropped_is_made_again(
         self, server: PostgresServer, place: str, sealer: EnvelopeSealer
@@ -348,9 +351,10 @@ async def _play(operations: list[tuple[str, int, int]], path: Path, sealer: Enve
 
 
 def drop_all(server: PostgresServer, url: str) -> None:
-    """End every connection to the database, as an idle timeout or a failing network would."""
+    """End every connection to the database."""
     name = sa.make_url(url).database
-    server.execute("postgres", f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
+    assert name
+    server.disconnect(name)
 
 
 async def closed(store: Store) -> None:

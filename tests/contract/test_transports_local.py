@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from skyspan.contracts.transport import Command, StopLadder
-from skyspan.model.error import SpecError, ToolFailedError
+from skyspan.model.error import SpecError, ToolFailedError, UnreachableError
 from skyspan.testing.conformance.transport import Heard, TransportConformance, raised, shell
 from skyspan.transports.local import LocalTransport
 
@@ -69,3 +72,37 @@ class TestLocalTransport(TransportConformance):
             await transport.run(Command(("cat",), stdin=b"x"))
             await transport.run(Command(("sleep", "100"), timeout_s=0.01, ladder=StopLadder(1, 1)))
         assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+    async def test_a_connection_that_is_reset_says_so(self, transport: LocalTransport) -> None:
+        def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+
+        server = await asyncio.start_server(reset, "127.0.0.1", 0)
+        async with server:
+            connection = await transport.dial("localhost", server.sockets[0].getsockname()[1], 5)
+            assert "broke" in str(await raised(connection.receive(), UnreachableError))
+            await connection.close()
+
+    async def test_silence_and_unknown_names_are_told_apart(self, transport: LocalTransport) -> None:
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            port = full.getsockname()[1]
+            # Two fill the backlog; the next one gets no answer.
+            with socket.create_connection(("127.0.0.1", port)):
+                error = await raised(_until_silent(transport, port), UnreachableError)
+        assert "did not answer within 0.2 s" in str(error)
+        error = await raised(transport.dial("name.invalid", 80, 5), UnreachableError)
+        assert "resolved" in str(error)
+
+
+async def _until_silent(transport: LocalTransport, port: int) -> None:
+    open_ones = []
+    try:
+        for _ in range(10):
+            open_ones.append(await transport.dial("127.0.0.1", port, 0.2))
+    finally:
+        for connection in open_ones:
+            await connection.close()

@@ -20,7 +20,8 @@ from skyspan.model.error import Retry, SpecError, StageError, ToolFailedError, T
 from skyspan.model.secret import Secret
 from skyspan.providers.terraform.provider import TerraformProvider
 from skyspan.providers.terraform.spec import TerraformSpec
-from skyspan.testing.provider_world import FoundTools, ProviderWorld
+from skyspan.providers.terraform.worktree import held
+from skyspan.testing.provider_world import FoundTools, ProviderWorld, SteppingClock
 from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
@@ -247,6 +248,13 @@ async def test_a_missing_variable_says_where_to_give_it(either: Stage) -> None:
     assert "No value for required variable" in caught.value.summary
     assert '"zone"' in caught.value.detail
     assert "variables:" in caught.value.hint
+
+
+async def test_a_variable_that_is_not_declared_is_refused_not_ignored(stage: Stage) -> None:
+    stage.write(SIMPLE)
+    with pytest.raises(SpecError, match="declares no variable 'sise'"):
+        await stage.plan(stage.spec(variables={"sise": 2}))
+    assert stage.ran() == []
 
 
 async def test_a_variable_of_the_wrong_type_is_told_without_showing_other_values(either: Stage) -> None:
@@ -565,6 +573,54 @@ async def test_the_lock_file_stays_the_same_between_runs_and_a_users_own_one_win
     assert (stage.world.work / "tree/cloud/.terraform.lock.hcl").read_text() == own
 
 
+async def test_a_plugin_cache_is_filled_by_one_init_at_a_time(stage: Stage, tmp_path: Path) -> None:
+    stage.write(SIMPLE)
+    config = tmp_path / "rc"
+    config.write_text(f'plugin_cache_dir = "{tmp_path}"\n')
+    stage.world.tools = FoundTools(PATH, {"terraform_config": str(config)})
+    stage.world.clock = SteppingClock()
+    async with held(config, stage.world.clock, exclusive=True, what="the cache"):
+        with pytest.raises(StageError, match="the plugin cache is in use") as caught:
+            await stage.plan()
+    assert caught.value.retry is Retry.LATER
+    await stage.plan()
+
+
+async def test_a_provider_that_cannot_be_had_is_told_with_what_to_do(either: Stage, tmp_path: Path) -> None:
+    either.write('resource "nowhere_thing" "a" {}\n')
+    config = tmp_path / "rc"
+    (tmp_path / "mirror").mkdir()
+    config.write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{tmp_path}/mirror"\n  }}\n}}\n')
+    either.world.tools = FoundTools(PATH, {"terraform_config": str(config)})
+    with pytest.raises(ToolFailedError) as caught:
+        await either.plan()
+    assert "hashicorp/nowhere" in caught.value.detail
+    assert "terraform_config" in caught.value.hint
+    with pytest.raises(ToolFailedError):
+        await either.plan()
+    assert either.ran() == ["version", "init", "init"], "an init that failed is not taken as done"
+
+
+async def test_another_protocol_is_refused_and_a_crash_shows_its_last_words(stage: Stage, tmp_path: Path) -> None:
+    stage.write(SIMPLE)
+    tool = tmp_path / "bin" / "tofu"
+    tool.parent.mkdir()
+    version = """if [ "$1" = version ]; then echo '{"terraform_version": "1.12.6"}'; exit; fi\n"""
+
+    def answer(script: str) -> None:
+        tool.write_text(f"#!/bin/sh\n{version}{script}\n")
+        tool.chmod(0o755)
+        stage.world.tools = FoundTools(str(tool.parent))
+
+    answer("""echo '{"@message": "Tofu 9", "type": "version", "ui": "2.0"}'""")
+    with pytest.raises(ToolFailedError, match=r"speaks version 2\.0"):
+        await stage.plan()
+    answer("echo 'panic: at the disco' >&2; exit 11")
+    with pytest.raises(ToolFailedError, match=r"exit 11") as caught:
+        await stage.plan()
+    assert caught.value.detail == "panic: at the disco"
+
+
 async def test_a_missing_or_empty_source_folder_is_told(stage: Stage) -> None:
     with pytest.raises(SpecError, match="cloud does not exist"):
         await stage.plan()
@@ -587,11 +643,15 @@ async def test_a_missing_tool_and_a_wrong_version_say_how_to_get_it(stage: Stage
 async def test_preflight_tells_everything_that_would_stop_it_at_once(stage: Stage) -> None:
     ctx = stage.world.reading()
     found = await stage.provider.preflight({"source": "cloud", "version": ">= 99", "variables": {"a": "${{ x }}"}}, ctx)
-    assert [item.code for item in found] == ["tool-missing", "source-missing"]
+    assert [item.code for item in found] == ["tool-missing", "source"]
     stage.write(SIMPLE)
     stage.write("{}", "cloud/terraform.tfstate")
     found = await stage.provider.preflight({"source": "cloud"}, ctx)
     assert [(item.code, item.severity) for item in found] == [("foreign-state", "warning")]
+    found = await stage.provider.preflight({"source": "cloud", "variables": {"sise": "${{ inputs.size }}"}}, ctx)
+    assert [(item.summary, item.hint) for item in found] == [
+        ("cloud declares no variable 'sise'", "did you mean 'size'?")
+    ]
     assert await stage.provider.preflight({"source": "${{ inputs.where }}"}, ctx) == ()
 
 
@@ -607,12 +667,15 @@ async def test_files_that_are_removed_from_the_source_are_removed_from_the_work_
     assert stage.addresses() == ["terraform_data.a"]
 
 
-async def test_an_applied_configuration_of_nothing_is_not_an_error(stage: Stage) -> None:
-    stage.write("locals {\n  a = 1\n}\n")
-    change = await stage.plan()
-    assert change.action is Action.NONE
-    assert (await stage.apply(change=change)).outputs == {}
-    await stage.destroy()
+async def test_a_configuration_that_manages_nothing_settles(either: Stage) -> None:
+    either.write("locals {\n  a = 1\n}\n")
+    change = await either.plan()
+    assert change.action is Action.CREATE
+    assert (await either.apply(change=change)).exists
+    assert (await either.observe()).exists
+    assert (await either.plan()).action is Action.NONE
+    await either.destroy()
+    assert not (await either.observe()).exists
 
 
 async def test_resources_are_reported_as_they_move(either: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -126,7 +127,10 @@ async def test_what_was_deleted_behind_our_back_is_seen_planned_and_made_again(
         f"https://eu-west-1.console.aws.amazon.com/vpcconsole/home?region=eu-west-1#VpcDetails:VpcId={vpc}"
     ]
 
+    lock_file = (world.work / "tree/cloud/.terraform.lock.hcl").read_bytes()
+    shutil.rmtree(world.work)
     settled = await provider.observe(spec, world.reading())
+    assert (world.work / "tree/cloud/.terraform.lock.hcl").read_bytes() == lock_file
     assert (settled.drifted, settled.drift) == (False, ()), "attributes that other resources have set are no drift"
 
     gateway = next(iter(ec2().internet_gateways))

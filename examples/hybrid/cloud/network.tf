@@ -1,8 +1,7 @@
 # A public subnet for the gateway, a private one for the application, and the way to the lab through the gateway.
 
 resource "aws_vpc" "this" {
-  cidr_block           = var.vpc_cidr
-  enable_dns_hostnames = true
+  cidr_block = var.vpc_cidr
 
   tags = { Name = var.name }
 }

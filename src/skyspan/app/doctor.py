@@ -64,7 +64,9 @@ async def examine(session: Session, uses: frozenset[str] | None) -> tuple[Findin
         path = finder.find(*tool.names)
         if path is None:
             needed = ", ".join(tool.needed_by)
-            findings.append(Finding(tool.names[0], WARNING if uses is None else ERROR, f"missing; needed by {needed}", tool.get))
+            findings.append(
+                Finding(tool.names[0], WARNING if uses is None else ERROR, f"missing; needed by {needed}", tool.get)
+            )
             continue
         said = await here.query(Command((str(path), *tool.version), stdin=b"", timeout_s=10.0, effect=Effect.READ))
         first = (said.text().strip() or said.last_words()).splitlines()
@@ -87,7 +89,9 @@ def _home(session: Session) -> Finding:
         probe.write_text("ok")
         probe.unlink()
     except (OSError, SkyspanError) as error:
-        return Finding("home", ERROR, f"{home} cannot be written: {error}", "name another one with --home or SKYSPAN_HOME")
+        return Finding(
+            "home", ERROR, f"{home} cannot be written: {error}", "name another one with --home or SKYSPAN_HOME"
+        )
     mode = home.stat().st_mode & 0o777
     if mode & 0o077:
         return Finding("home", WARNING, f"{home} can be read by others (mode {mode:o})", f"chmod 700 {home}")

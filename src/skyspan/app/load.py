@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 FILE_NAME = "skyspan.yaml"
 MAX_BYTES = 4 * 1024 * 1024
 _MAX_ROUNDS = 6
+_HEAD = MappingProxyType({"skyspan": 1, "name": "unnamed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ def load(path: Path) -> Loaded:
 
     Raises CompositionError with every error of syntax and shape, UsageError when there is no such file.
     """
-    return _read(path).finished()
+    with _without_collections():
+        return _read(path).finished()
 
 
 def load_checked(path: Path, spec_of: SpecOf | None = None) -> tuple[Loaded, Checked]:
@@ -67,12 +72,13 @@ def load_checked(path: Path, spec_of: SpecOf | None = None) -> tuple[Loaded, Che
     Raises CompositionError with the errors of the file's shape and of what it means together: parts whose shape is
     wrong are left out for the second half, and nothing is said about their absence. UsageError as `load`.
     """
-    reading = _read(path)
-    if not reading.findings:
-        loaded = reading.finished()
-        return loaded, check(loaded.composition, loaded.positions, spec_of)
-    if reading.composition is not None:
-        check(reading.composition, reading.source, spec_of, broken=reading.broken, earlier=reading.findings)
+    with _without_collections():
+        reading = _read(path)
+        if not reading.findings:
+            loaded = reading.finished()
+            return loaded, check(loaded.composition, loaded.positions, spec_of)
+        if reading.composition is not None:
+            check(reading.composition, reading.source, spec_of, broken=reading.broken, earlier=reading.findings)
     raise CompositionError(reading.findings)
 
 
@@ -94,6 +100,20 @@ class _Reading:
         digest = hashlib.sha256(self.content).hexdigest()
         text = self.content.decode("utf-8-sig")
         return Loaded(self.composition, self.source, text, self.path.parent, digest, self.path, self.raw)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """No garbage collection meanwhile: a large file makes many objects that all stay, and looking through them again
+    and again took more time than reading it and grew with the square of its size."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _read(path: Path) -> _Reading:
@@ -200,8 +220,10 @@ def _remaining(raw: dict[str, Any], error: ValidationError) -> tuple[Composition
                 loc = loc[:-1]
             pruned = _without(pruned, loc)
             broken.add(loc)
+        if "skyspan" in raw and ("skyspan",) in broken:
+            return None, frozenset(broken)  # another version of the format may mean anything
         try:
-            return Composition.model_validate(pruned), frozenset(broken)
+            return Composition.model_validate(_HEAD | pruned), frozenset(broken)
         except ValidationError as again:
             error = again
     return None, frozenset(broken)

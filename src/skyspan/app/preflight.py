@@ -68,7 +68,9 @@ async def _ask(
         said = await provider.preflight(settings, made.reading)
     where = prepared.source.value(("stages", address.name, "uses"))
     return [
-        replace(item, where=where, excerpt=prepared.source.excerpt(where), summary=f"stage {address.name}: {item.summary}")
+        replace(
+            item, where=where, excerpt=prepared.source.excerpt(where), summary=f"stage {address.name}: {item.summary}"
+        )
         for item in said
     ]
 

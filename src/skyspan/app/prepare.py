@@ -68,7 +68,13 @@ def recall(record: DeploymentRecord, registry: Registry) -> Prepared:
     composition = Composition.model_validate(record.composition)
     checked = check(composition, source, registry.spec_of)
     return Prepared(
-        record.address.name, Path(record.folder), record.composition, checked, source, record.inputs, digest(record.composition)
+        record.address.name,
+        Path(record.folder),
+        record.composition,
+        checked,
+        source,
+        record.inputs,
+        digest(record.composition),
     )
 
 

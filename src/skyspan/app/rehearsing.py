@@ -110,6 +110,11 @@ def _enter(
     require(path)
     request |= {"world": given.world.model_dump(mode="json", exclude_unset=True)}
     inner = {**environ, REQUEST: json.dumps(request), "PATH": f"{path}:{SBIN}"}
+    # HOME is another one inside, so what it says about provider mirrors has to be named.
+    for name in (".tofurc", ".terraformrc"):
+        mirror = Path(environ.get("HOME", "/")) / name
+        if mirror.is_file():
+            inner.setdefault("TF_CLI_CONFIG_FILE", str(mirror))
     # Python finds us again the way it found us this time.
     inner["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)
     return run_isolated((sys.executable, "-m", "skyspan.app.rehearsing"), inner, inherit, meanwhile)
@@ -168,7 +173,7 @@ async def _inside(request: Mapping[str, Any], environ: Mapping[str, str]) -> int
 async def _command(command: Sequence[str], world: World) -> int:
     """The command on our own streams and terminal, which no transport gives; it gets the signals that we get."""
     try:
-        pid = os.posix_spawnp(command[0], list(command), world.environment)
+        pid = _spawn(command, world.environment)
     except OSError as error:
         sys.stderr.write(f"cannot run {command[0]}: {error.strerror}\n")
         return 127 if isinstance(error, FileNotFoundError) else 126
@@ -183,6 +188,10 @@ async def _command(command: Sequence[str], world: World) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, forward, number)
     return exit_status((await asyncio.to_thread(os.waitpid, pid, 0))[1])
+
+
+def _spawn(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    return os.posix_spawnp(command[0], list(command), environ)
 
 
 async def _cancellable(cycle: Any) -> RehearsalReport:

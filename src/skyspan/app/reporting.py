@@ -56,7 +56,7 @@ class RunLog:
             while self._lines:
                 lines, self._lines = self._lines, []
                 await self._store.append_log(lines)
-        except Exception as error:  # noqa: BLE001 - kept for close()
+        except Exception as error:
             self._failure = error
             self._lines = []
         finally:
@@ -87,9 +87,7 @@ class StageReporter:
         """A resource moved."""
         if self._journal is not None:
             told = self._redactor.text
-            self._journal.note(
-                StageProgressed(self._stage, self._attempt, told(address), action, state, told(detail))
-            )
+            self._journal.note(StageProgressed(self._stage, self._attempt, told(address), action, state, told(detail)))
 
     def conceal(self, secret: Secret) -> None:
         """From now on mask this value wherever it appears."""

@@ -149,9 +149,7 @@ class _Engine:
         key = session.sealer.fingerprint_key(request.address.workspace)
         means = Means(self._registry, self._contexts, FileDigests(), session.clock, key)
         performer = StagePerformer(Knowledge(wish, means, records))
-        driver = LocalDriver(
-            session.store, session.clock, (self._hear,), redact=self._redactor.text, pace=Pace()
-        )
+        driver = LocalDriver(session.store, session.clock, (self._hear,), redact=self._redactor.text, pace=Pace())
         with _interruptible(driver, _person(session)):
             return await driver.run(run, self._lease, started, performer)
 

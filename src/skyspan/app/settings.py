@@ -120,7 +120,7 @@ def _count(env: Mapping[str, str], name: str, default: int) -> int:
     text = env.get(name, "")
     if not text:
         return default
-    if not text.isdigit() or not 1 <= int(text) <= 1000:  # noqa: PLR2004
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
         raise UsageError(f"{name} must be a whole number from 1 to 1000, not {text!r}")
     return int(text)
 

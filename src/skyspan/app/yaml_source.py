@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -162,27 +160,8 @@ def _child(node: Any, step: str | int) -> tuple[Any, Any] | None:
     return None
 
 
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """No garbage collection meanwhile: a parse makes many objects that all stay, and looking through them again and
-    again took more time than parsing and grew with the square of the file."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def parse_yaml(text: str, name: str) -> tuple[Value, YamlSource, tuple[Diagnostic, ...]]:
     """The data, its source, and every finding; after a syntax error the data is None."""
-    with _without_collections():
-        return _parse(text, name)
-
-
-def _parse(text: str, name: str) -> tuple[Value, YamlSource, tuple[Diagnostic, ...]]:
     lines = tuple(line.rstrip("\r") for line in text.split("\n"))
     nothing = YamlSource(name, text, lines, None)
     try:

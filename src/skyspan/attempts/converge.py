@@ -111,7 +111,9 @@ async def _finish(
         return work.failed(error, put=there)
     work.know.board.know(work.stage, outputs)
     record = _present(work, want, intended, outputs, seen)
-    return work.ended(status, change.reason, change=change.action.value, outputs=tuple(outputs), put=record)
+    # Why it had to change was told by the plan; once it has, that reason is gone.
+    reason = change.reason if status is StageStatus.UNCHANGED else ""
+    return work.ended(status, reason, change=change.action.value, outputs=tuple(outputs), put=record)
 
 
 def _present(

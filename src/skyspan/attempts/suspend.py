@@ -8,7 +8,7 @@ from skyspan.attempts.converge import converge
 from skyspan.attempts.wanted import recorded
 from skyspan.attempts.work import Work, conceal, conceal_outputs
 from skyspan.contracts.engine import Outcome
-from skyspan.contracts.provider import SupportsStop
+from skyspan.contracts.provider import SupportsKeep, SupportsStop
 from skyspan.model.change import Action, Change
 from skyspan.model.lifecycle import StageStatus
 
@@ -24,6 +24,8 @@ async def stop(work: Work) -> Outcome:
     provider = want.provider
     if not isinstance(provider, SupportsStop):
         return work.ended(StageStatus.UNCHANGED, f"keeps running: {record.uses} cannot be stopped")
+    if isinstance(provider, SupportsKeep) and (why := provider.kept_because(want.spec)):
+        return work.ended(StageStatus.UNCHANGED, f"keeps running: {why}")
     work.planned(Change(Action.UPDATE, "stop"))
     # From the intent on it counts as stopped, so that a stop cut short is never taken for something that runs well.
     stopped = replace(record, stopped=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -109,29 +110,52 @@ def skyspan(ctx: click.Context, /, **given: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its pinned status."""
-    globals_ = Globals()
+    from skyspan.cli.views.problem import ensure_printable
+
+    ensure_printable()
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
         result = skyspan.main(standalone_mode=False)
-        status = result if isinstance(result, int) else 0
     except click.exceptions.Exit as exit_:
-        status = exit_.exit_code
-    except click.Abort:
-        status = EXIT_CANCELLED
+        return exit_.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_CANCELLED
     except click.ClickException as error:
         error.show()
-        status = error.exit_code
-    except KeyboardInterrupt:
-        status = EXIT_CANCELLED
+        return error.exit_code
     except BrokenPipeError:
-        sys.stderr.close()
-        status = 0
+        # Whoever read our output has had enough; Python must not try to flush it again.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        return 0
     except SkyspanError as error:
-        from skyspan.cli.views.problem import show_problem
+        return _told(error)
+    except Exception as error:
+        return _told(_bug(error))
+    return result if isinstance(result, int) else 0
 
-        show_problem(error, as_json="--json" in sys.argv)
-        if "--debug" in sys.argv:
-            import traceback
 
-            traceback.print_exc()
-        status = error.exit_status
-    sys.exit(status)
+def _told(error: SkyspanError) -> int:
+    from skyspan.cli.views.problem import show_problem
+
+    show_problem(error, as_json="--json" in sys.argv)
+    if "--debug" in sys.argv:
+        import traceback
+
+        traceback.print_exc()
+    return error.exit_status
+
+
+def _bug(error: Exception) -> SkyspanError:
+    import traceback
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    report = SkyspanError(
+        f"internal error: {type(error).__name__}: {error}",
+        detail=f"at {place.filename}:{place.lineno} in {place.name}",
+        hint="this is a bug in Skyspan; repeat with --debug for the whole traceback",
+    )
+    report.__cause__ = error
+    return report

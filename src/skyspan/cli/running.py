@@ -21,13 +21,14 @@ EXIT_CHANGES = 5
 EXIT_CANCELLED = 130
 
 
-async def run_and_show(session: Session, given: Globals, request: Request, *, quiet: bool = False) -> Result:
-    """Carry out the run under the view that fits the terminal."""
+async def run_and_show(session: Session, given: Globals, request: Request) -> Result:
+    """Carry out the run under the view that fits the terminal; a plan in a script is shown as its result alone."""
     from skyspan.app.runs import Watcher, carry_out
     from skyspan.cli.views.problem import show_diagnostics
     from skyspan.cli.views.run import Quiet, run_view
 
-    view = Quiet() if quiet and not given.debug else run_view(debug=given.debug)
+    looking = request.verb is Verb.PLAN and not on_terminal()
+    view = Quiet() if looking and not given.debug else run_view(debug=given.debug)
     with view:
         return await carry_out(session, request, Watcher(view.event, view.line, show_diagnostics))
 
@@ -63,7 +64,8 @@ def agree(question: str, yes: bool, show: Callable[[], None]) -> bool:
         return True
     if not on_terminal():
         raise UsageError(
-            "this would change things, and there is no terminal to ask on", hint="look with `skyspan plan`, then give --yes"
+            "this would change things, and there is no terminal to ask on",
+            hint="look with `skyspan plan`, then give --yes",
         )
     show()
     return click.confirm(question, err=True)

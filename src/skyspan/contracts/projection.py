@@ -21,7 +21,7 @@ from skyspan.model.event import (
 from skyspan.model.lifecycle import RunStatus, StageStatus, Verb, after_run, while_running
 
 _HEALTH_SEEN: Mapping[RunStatus, str] = MappingProxyType(
-    {RunStatus.SUCCEEDED: "healthy", RunStatus.DEGRADED: "degraded", RunStatus.FAILED: "unhealthy"}
+    {RunStatus.SUCCEEDED: "healthy", RunStatus.DEGRADED: "degraded", RunStatus.FAILED: "down"}
 )
 
 

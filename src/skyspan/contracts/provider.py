@@ -93,6 +93,15 @@ class SupportsStop(Protocol):
 
 
 @runtime_checkable
+class SupportsKeep(Protocol):
+    """Can be suspended in general, but not every stage of it can."""
+
+    def kept_because(self, spec: Any) -> str:
+        """Why this stage goes on running through `stop`; empty when it is stopped (pure)."""
+        ...
+
+
+@runtime_checkable
 class SupportsStart(Protocol):
     """Can be brought back by more than `apply`; without it, `skyspan start` converges as `up` does."""
 

@@ -135,11 +135,11 @@ class DeploymentStore(Protocol):
         ...
 
     async def deployments(self, workspace: str) -> Sequence[DeploymentRecord]:
-        """All of a workspace, by name."""
+        """All of a workspace, by name. `composition` and `inputs` may be empty here: listing does not read them."""
         ...
 
     async def save_deployment(self, record: DeploymentRecord) -> None:
-        """Create or replace it (`created_at` of an existing one stays)."""
+        """Create or replace it (`created_at` of an existing one stays; `updated_at` is the store's own)."""
         ...
 
     async def stage_records(self, address: DeploymentAddress) -> Sequence[StageRecord]:
@@ -159,7 +159,9 @@ class RunStore(Protocol):
     """Runs and their events."""
 
     async def begin_run(self, run: RunRecord, lease: Lease) -> None:
-        """Create the run (its id must be new); raises FencedError for a stale lease."""
+        """Create the run (its id must be new, its deployment saved before, else NotFoundError).
+
+        Raises FencedError for a stale lease."""
         ...
 
     async def append(self, run_id: str, lease: Lease, batch: Batch) -> None:
@@ -170,7 +172,9 @@ class RunStore(Protocol):
         ...
 
     async def run(self, run_id: str) -> RunRecord | None:
-        """The run, by its full id or an unambiguous prefix of at least 4 characters."""
+        """The run, by its full id or an unambiguous prefix of at least 4 characters.
+
+        Raises NotFoundError naming candidates when more than one run begins so."""
         ...
 
     async def runs(self, address: DeploymentAddress, limit: int = 50) -> Sequence[RunRecord]:
@@ -208,7 +212,7 @@ class LeaseStore(Protocol):
         ...
 
     async def request_cancel(self, run_id: str, requested_by: str) -> None:
-        """Ask the run's engine to cancel."""
+        """Ask the run's engine to cancel; the first to ask is remembered. Raises NotFoundError for an unknown run."""
         ...
 
     async def cancel_requested(self, run_id: str) -> str | None:
@@ -220,7 +224,7 @@ class LogStore(Protocol):
     """The merged log of each run."""
 
     async def append_log(self, lines: Sequence[LogLine]) -> None:
-        """Add lines; `seq` is given by the store, in the order of calls."""
+        """Add lines; `seq` is given by the store, in the order of calls. Raises NotFoundError for an unknown run."""
         ...
 
     async def log(self, run_id: str, stage: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[LogLine]:

@@ -71,7 +71,7 @@ def ruleset(link: LinkFilter) -> str:
     declared prefixes. What is refused is told so at once, as a silent drop looks like a broken link.
 
     Connections that were established stay when `allow` shrinks. Errors that ICMP carries (too big, unreachable) always
-    pass, or path MTU discovery would fail. Both gateways may always ping each other over the tunnel: readiness needs it.
+    pass, or path MTU discovery would fail. Both gateways may always ping each other inside: readiness needs it.
     """
     return "\n".join(
         (

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from skyspan.model.composition import OutputDeclaration
 from skyspan.model.error import OutputError
-from skyspan.model.value import OutputValue
-from skyspan.model.value_type import conform, parse_type
+from skyspan.model.value import OutputValue, Value
+from skyspan.model.value_type import ValueType, conform, from_text, parse_type
 from skyspan.planning.source import nearest
 
 
@@ -28,7 +28,7 @@ def check_outputs(
             continue
         sensitive = declaration.sensitive or produced[name].sensitive or declaration.type == "secret"
         try:
-            value = conform(produced[name].value, parse_type(declaration.type))
+            value = _read(produced[name].value, parse_type(declaration.type))
             checked[name] = OutputValue(value, sensitive)
         except ValueError as error:
             said = f"not a {declaration.type} (sensitive, not shown)" if sensitive else str(error)
@@ -41,3 +41,13 @@ def check_outputs(
             hint="correct the stage, or its `outputs:`; mark what may be missing as optional: true",
         )
     return checked
+
+
+def _read(value: Value, kind: ValueType) -> Value:
+    """The value as its type demands. Some tools can only print text: there the declared type says what it means."""
+    try:
+        return conform(value, kind)
+    except ValueError:
+        if not isinstance(value, str):
+            raise
+        return from_text(value, kind)

@@ -40,7 +40,7 @@ def _findings(draft: Draft, spec_of: SpecOf) -> Iterator[Diagnostic]:
             model.model_validate(settings)
         except ValidationError as error:
             place = partial(settings_place, name, stage, composition.connections)
-            yield from shape_findings(error, model, settings, draft.source, place)
+            yield from shape_findings(error, model, settings, draft.source, place, expressions=True)
 
 
 def _model(spec_of: SpecOf, kind: str) -> type[Spec] | StageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -39,21 +40,30 @@ _EXPECTED = types.MappingProxyType(
     }
 )
 
+_UNKNOWN = "extra_forbidden"
 _NAME_HINT = "a name starts with a lower-case letter and goes on with lower-case letters, digits, - and _"
 
 
 def shape_findings(
-    error: ValidationError, model: type[BaseModel], raw: Value, source: Source, place: Callable[[Loc], Loc]
+    error: ValidationError,
+    model: type[BaseModel],
+    raw: Value,
+    source: Source,
+    place: Callable[[Loc], Loc],
+    *,
+    expressions: bool = False,
 ) -> Iterator[Diagnostic]:
-    """Every error of validating `raw`, except those that an expression may still mend.
+    """Every error of validating `raw`, without those that `expressions` in it may still mend, if there may be any.
 
     `place` says where in the file a location of `raw` stands.
     """
     expected: dict[Loc, list[dict[str, Any]]] = {}
     seen: set[tuple[Position, str]] = set()
-    for item in error.errors(include_url=False, include_context=True):
+    found = error.errors(include_url=False, include_context=True)
+    misspelt = {_meant(locate(item["loc"], item["type"], raw), model) for item in found if item["type"] == _UNKNOWN}
+    for item in found:
         loc, inside, branches = _locate(item["loc"], item["type"], raw)
-        if _excused(item["type"], inside, branches):
+        if (expressions and _excused(item["type"], inside, branches)) or _follows(dict(item), loc, inside, misspelt):
             continue
         if item["type"] in _EXPECTED:
             expected.setdefault(loc, []).append(dict(item))
@@ -64,6 +74,19 @@ def shape_findings(
             yield made
     for loc, items in expected.items():
         yield _wrong_type(items, place(loc), source)
+
+
+def _meant(loc: Loc, model: type[BaseModel]) -> Loc:
+    """The key that an unknown one was probably meant to be, where it stands."""
+    near = difflib.get_close_matches(str(loc[-1]), _keys_at(model, loc[:-1]), 1)
+    return (*loc[:-1], *near)
+
+
+def _follows(item: dict[str, Any], loc: Loc, way: list[Value], misspelt: set[Loc]) -> bool:
+    """Whether the error only follows from another: a key missing because it is misspelt, a list short of bad items."""
+    if item["type"] == "missing":
+        return loc in misspelt
+    return item["type"] == "too_short" and len(way[-1]) >= item["ctx"].get("min_length", 1)
 
 
 def _wrong_type(items: list[dict[str, Any]], full: Loc, source: Source) -> Diagnostic:
@@ -105,14 +128,14 @@ def _excused(kind: str, way: list[Value], branches: list[Value]) -> bool:
     """Whether the error may vanish once expressions have values: a wrong key or a missing one never does."""
     if any(has_expression(value) for value in branches):
         return True
-    return kind not in ("extra_forbidden", "missing") and has_expression(way[-1])
+    return kind not in (_UNKNOWN, "missing") and has_expression(way[-1])
 
 
 def _finding(
     item: dict[str, Any], loc: Loc, model: type[BaseModel], source: Source, place: Callable[[Loc], Loc]
 ) -> Diagnostic:
     kind, full = item["type"], place(loc)
-    if kind == "extra_forbidden":
+    if kind == _UNKNOWN:
         hint = nearest(loc[-1], _keys_at(model, loc[:-1]), "allowed here")
         return finding(source, "unknown-key", f"unknown key {str(loc[-1])!r}{_in(full[:-1])}", source.key(full), hint)
     if kind == "missing":
@@ -216,7 +239,7 @@ def build_spec(stage: str, model: type[Spec], settings: Mapping[str, Value]) -> 
 
 def _told(item: dict[str, Any], model: type[BaseModel], settings: Mapping[str, Value]) -> str:
     loc, way, _ = _locate(item["loc"], item["type"], settings)
-    if item["type"] == "extra_forbidden":
+    if item["type"] == _UNKNOWN:
         return f"unknown key; {nearest(loc[-1], _keys_at(model, loc[:-1]), 'allowed here')}"
     if item["type"] == "missing":
         return "missing"

@@ -45,8 +45,9 @@ _KINDS = (
 class AwsServer:
     """moto's server on a loopback port, in threads of this process.
 
-    Elastic IPs come from `pool`; `images` are offered besides moto's own. `moved` is called in a server thread after each request that may change addresses or
-    routes, before the caller gets its answer: when Terraform knows an address, it works.
+    Elastic IPs come from `pool`; `images` are offered besides moto's own. `moved` is called in a server thread after
+    each request that may change addresses or routes, before the caller gets its answer: when Terraform knows an
+    address, it works.
     """
 
     def __init__(self, pool: IPv4Network, moved: Callable[[], None], images: Sequence[Mapping[str, Any]] = ()) -> None:

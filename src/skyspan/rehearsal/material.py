@@ -11,30 +11,21 @@ from typing import Any
 from skyspan.rehearsal.awsserver import ACCOUNT_KEY
 from skyspan.rehearsal.spec import GivenSecret, PublicKeyOf, Rehearsal
 
-_DROPPED_PREFIXES = (
-    "AWS_",
-    "AZURE_",
-    "ARM_",
-    "GOOGLE_",
-    "CLOUDSDK_",
-    "GCLOUD_",
-    "DIGITALOCEAN_",
-    "SKYSPAN_",
-    "XDG_",
-    "TS_",
+_DROPPED_PREFIXES = tuple(
+    f"{name}_"
+    for name in ("ARM", "AWS", "AZURE", "CLOUDSDK", "DIGITALOCEAN", "GCLOUD", "GOOGLE", "SKYSPAN", "TS", "XDG")
 )
 _DROPPED = frozenset(
-    {
-        "ALL_PROXY", "DOCKER_HOST", "FTP_PROXY", "GITHUB_TOKEN", "GITLAB_TOKEN", "HCLOUD_TOKEN", "HTTPS_PROXY", "HTTP_PROXY",
-        "KUBECONFIG", "SSH_AGENT_PID", "SSH_AUTH_SOCK", "VAULT_ADDR", "VAULT_TOKEN",
-    }
-)  # fmt: skip
+    "ALL_PROXY DOCKER_HOST FTP_PROXY GITHUB_TOKEN GITLAB_TOKEN HCLOUD_TOKEN HTTPS_PROXY HTTP_PROXY KUBECONFIG "
+    "SSH_AGENT_PID SSH_AUTH_SOCK VAULT_ADDR VAULT_TOKEN".split()
+)
 _KEPT = frozenset({"SKYSPAN_TOOLS", "SKYSPAN_TERRAFORM_CONFIG", "SKYSPAN_CONCURRENCY"})
 
 _AWS_SERVICES = (
-    "acm", "autoscaling", "cloudwatch", "dynamodb", "ec2", "elb", "elbv2", "iam", "kms", "lambda", "logs", "route53", "s3",
-    "secretsmanager", "sns", "sqs", "ssm", "sts",
-)  # fmt: skip
+    *("acm", "autoscaling", "cloudwatch", "dynamodb", "ec2", "elb", "elbv2", "iam", "kms", "lambda", "logs"),
+    *("route53", "s3", "secretsmanager", "sns", "sqs", "ssm", "sts"),
+)
+"""What the AWS provider may ask; a service that moto was not installed with answers with an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)

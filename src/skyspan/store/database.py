@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -14,66 +14,13 @@ from skyspan.model.error import StoreUnavailableError
 from skyspan.store.codec import Codec
 from skyspan.store.flavour import Flavour, Trouble
 from skyspan.store.schema import ensure_schema
-
-if TYPE_CHECKING:
-    from sqlalchemy.sql.compiler import SQLCompiler
+from skyspan.store.statements import Statements
 
 _ATTEMPTS = 3
 """The first, one after a dropped idle connection, one more after a deadlock."""
 
 Row: TypeAlias = "sa.Row[*tuple[Any, ...]]"
 """A row of any columns."""
-
-
-class Statements:
-    """Statements of one kind of database, each compiled once and then handed straight to the driver.
-
-    SQLAlchemy's own way from a statement to the driver costs more than SQLite needs to run it, and a stage takes a
-    dozen. Only for columns of text, numbers and bytes, which need no conversion.
-    """
-
-    def __init__(self, dialect: sa.Dialect) -> None:
-        self._dialect = dialect
-        self._compiled: dict[sa.Executable, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {}
-        self._upserts: dict[str, sa.Executable] = {}
-
-    def compiled(self, statement: sa.Executable) -> tuple[str, Callable[[Mapping[str, Any]], Any]]:
-        """The SQL of `statement`, and what turns named values into the driver's arguments."""
-        found = self._compiled.get(statement)
-        if found is None:
-            compiled = cast("SQLCompiler", statement.compile(dialect=self._dialect))  # type: ignore[attr-defined]
-            names = tuple(compiled.positiontup or ())
-            literals = {name: value for name, value in compiled.params.items() if value is not None}
-
-            def arguments(values: Mapping[str, Any]) -> tuple[Any, ...]:
-                return tuple([values[name] if name in values else literals[name] for name in names])
-
-            found = self._compiled[statement] = (compiled.string, arguments)
-        return found
-
-    def upsert(self, table: sa.Table) -> sa.Executable:
-        """Insert a row of `table`, or replace the columns of the row with the same key."""
-        if table.name not in self._upserts:
-            statement = self._insert(table)
-            keys = [column.name for column in table.primary_key]
-            rest = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
-            self._upserts[table.name] = statement.on_conflict_do_update(index_elements=keys, set_=rest)
-        return self._upserts[table.name]
-
-    def insert_missing(self, table: sa.Table) -> sa.Executable:
-        """Insert a row of `table` unless there is one with the same key."""
-        insert: sa.Executable = self._insert(table).on_conflict_do_nothing()
-        return insert
-
-    def _insert(self, table: sa.Table) -> Any:
-        # The two dialects spell it alike but share no class; each is imported only where it is used.
-        if self._dialect.name == "postgresql":
-            from sqlalchemy.dialects import postgresql
-
-            return postgresql.insert(table)
-        from sqlalchemy.dialects import sqlite
-
-        return sqlite.insert(table)
 
 
 class Transaction:
@@ -83,9 +30,8 @@ class Transaction:
         self.connection = connection
         self.codec = codec
         self.clock = clock
-        self._statements = Statements(connection.dialect)
         self.driver = connection.connection.dbapi_connection
-        self._cursor = connection.connection.cursor()
+        self._statements = Statements(connection)
 
     def execute(self, statement: sa.Executable, values: Any = None) -> sa.CursorResult[*tuple[Any, ...]]:
         """Run a statement in SQLAlchemy's own way."""
@@ -93,18 +39,11 @@ class Transaction:
 
     def fetch(self, statement: sa.Executable, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query, as the driver gives them: texts, numbers and bytes, in the order of the columns."""
-        sql, arguments = self._statements.compiled(statement)
-        self._cursor.execute(sql, arguments(values))
-        rows: Sequence[Sequence[Any]] = self._cursor.fetchall()
-        return rows
+        return self._statements.compiled(statement).fetch(values)
 
     def change(self, statement: sa.Executable, *rows: Mapping[str, Any]) -> None:
         """Run a statement that returns nothing, once for each of `rows`."""
-        sql, arguments = self._statements.compiled(statement)
-        if len(rows) == 1:
-            self._cursor.execute(sql, arguments(rows[0]))
-        else:
-            self._cursor.executemany(sql, [arguments(row) for row in rows])
+        self._statements.compiled(statement).change(rows)
 
     def put(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert or replace whole rows."""

@@ -103,11 +103,12 @@ class FakeProvider:
         self.world.begin("plan", stage)
         thing = self.world.things.get(stage)
         if thing is None:
-            return _change(Action.CREATE, stage, spec, seen)
+            return _change(Action.CREATE, stage, spec, seen, "it is absent")
         if thing.kept != spec.kept:
-            return _change(Action.REPLACE, stage, spec, seen)
+            return _change(Action.REPLACE, stage, spec, seen, "it is made of something else")
         if thing.value != spec.value or thing.outputs != spec.outputs or thing.drifted or thing.stopped:
-            return replace(_change(Action.UPDATE, stage, spec, seen), outputs=_serial(thing))
+            reason = "it is stopped" if thing.stopped else "it is something else"
+            return replace(_change(Action.UPDATE, stage, spec, seen, reason), outputs=_serial(thing))
         return Change.none(seen)
 
     async def apply(self, spec: FakeSpec, change: Change, ctx: StageContext) -> Observation:
@@ -194,9 +195,10 @@ def _serial(thing: Thing) -> dict[str, OutputValue]:
     return {"serial": OutputValue(thing.serial)}
 
 
-def _change(action: Action, stage: str, spec: FakeSpec, seen: Observation) -> Change:
+def _change(action: Action, stage: str, spec: FakeSpec, seen: Observation, reason: str) -> Change:
     return Change(
         action,
+        reason,
         resources=(ResourceChange(f"thing.{stage}", action),),
         based_on=seen.fingerprint,
         meaning=digest([action.value, spec.value, spec.kept, spec.outputs]),

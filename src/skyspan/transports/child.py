@@ -51,7 +51,14 @@ class Child:
             bufsize=0,
             start_new_session=True,
         )
-        self._watch(stdin or b"")
+        try:
+            self._watch(stdin or b"")
+        except OSError:
+            # No descriptor left for the pidfd: what cannot be watched must not run.
+            os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+            self._close_pipes()
+            raise
 
     @property
     def pid(self) -> int:

@@ -32,8 +32,8 @@ class Word(StrEnum):
 def starting_line(marker: str, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> str:
     """The line, with its end. It prints `MARKER WORD PID` on standard output and becomes the command.
 
-    What the login shell printed before belongs to its start-up files. The marker stays in the command's environment, for
-    `remnant_script`. Raises ValueError for what no shell can pass on.
+    What the login shell printed before belongs to its start-up files. The marker stays in the command's environment,
+    for `remnant_script`. Raises ValueError for what no shell can pass on.
     """
     if not argv or not argv[0]:
         msg = "the command is empty"

@@ -141,16 +141,21 @@ class _ForwardedConnection:
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
+        import asyncssh
+
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except (asyncssh.Error, OSError) as error:
+            raise tcp.broken(error) from error
 
     async def receive(self, limit: int = 65536) -> bytes:
         import asyncssh
 
         try:
             data: bytes = await self._reader.read(limit)
-        except asyncssh.Error as error:
-            raise UnreachableError("the SSH connection that carries this one broke", detail=str(error)) from error
+        except (asyncssh.Error, OSError) as error:
+            raise tcp.broken(error) from error
         return data
 
     async def close(self) -> None:

@@ -20,11 +20,17 @@ class TcpConnection:
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise broken(error) from error
 
     async def receive(self, limit: int = 65536) -> bytes:
-        return await self._reader.read(limit)
+        try:
+            return await self._reader.read(limit)
+        except OSError as error:
+            raise broken(error) from error
 
     async def close(self) -> None:
         self._writer.close()
@@ -91,3 +97,8 @@ def unreachable(where: str, error: OSError) -> UnreachableError:
     if error.errno == errno.ETIMEDOUT:
         return UnreachableError(f"{where} did not answer", hint="is it up, and let in by firewalls?")
     return UnreachableError(f"cannot connect to {where}", detail=error.strerror or str(error))
+
+
+def broken(error: Exception) -> UnreachableError:
+    """The error for a connection that ended without being closed."""
+    return UnreachableError("the connection broke", detail=str(error))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from skyspan.app.load import MAX_BYTES, find, load, load_checked
 from skyspan.app.yaml_source import MAX_DEPTH, parse_yaml
+from skyspan.contracts.provider import Spec
 from skyspan.model.error import CompositionError, UsageError
+from skyspan.providers.registry import Registry
 
 GOOD = "skyspan: 1\nname: example\nstages:\n  a: {uses: command, with: {run: 'true'}}\n"
 
@@ -236,8 +242,6 @@ def test_load_alone_reports_the_shape_and_nothing_more(tmp_path: Path) -> None:
 
 
 def test_the_pure_python_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     text = GOOD + "description: &d 'x'\nrehearsal: [*d, 0o17, yes, {a: 1.5}]\n"
     fast = parse_yaml(text, "f")
     monkeypatch.setitem(sys.modules, "yaml._yaml", None)
@@ -246,3 +250,90 @@ def test_the_pure_python_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) 
     assert slow[1].key(("stages", "a", "with")) == fast[1].key(("stages", "a", "with"))
     assert "nested deeper" in parse_yaml("[" * 5000, "f")[2][0].summary
     assert parse_yaml("a: \x01", "f")[2][0].where.column == 4
+
+
+def test_settings_are_pointed_at_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class End(Spec):
+        host: str
+        prefixes: tuple[str, ...] = ()
+
+    class Link(Spec):
+        between: tuple[End, ...]
+
+    monkeypatch.chdir(tmp_path)
+    text = (
+        GOOD + "  l:\n    uses: link\n    with:\n      between:\n        - {host: here, prefixs: ['${{ inputs.x }}']}\n"
+    )
+    write(tmp_path, text + "inputs: {x: {default: y}}\n")
+    with pytest.raises(CompositionError) as failed:
+        load_checked(tmp_path, lambda kind: Link if kind == "link" else Registry().spec_of(kind))
+    (found,) = failed.value.diagnostics
+    assert found.render().splitlines()[0] == (
+        "skyspan.yaml:9:24: error: unknown key 'prefixs' in stages.l.with.between[0]"
+    )
+    assert found.hint == "did you mean prefixes?"
+
+
+def chain(size: int) -> str:
+    stages = [
+        f"  s{n}:\n    uses: command\n    with: {{run: [echo, '${{{{ stages.s{max(n - 1, 0)}.outputs.v }}}}']}}\n"
+        for n in range(1, size)
+    ]
+    return "skyspan: 1\nname: big\nstages:\n  s0: {uses: command, with: {run: 'true'}}\n" + "".join(stages)
+
+
+def fan(size: int) -> str:
+    reads = "".join(f"        - ${{{{ stages.s{n}.outputs.v }}}}\n" for n in range(size))
+    stages = "".join(f"  s{n}: {{uses: command, with: {{run: 'true'}}}}\n" for n in range(size))
+    head = "skyspan: 1\nname: big\nstages:\n  all:\n    uses: command\n    with:\n      run:\n        - echo\n"
+    return head + reads + stages
+
+
+@pytest.mark.parametrize("shape", [chain, fan])
+def test_the_work_of_loading_and_checking_grows_no_faster_than_the_file(
+    shape: Callable[[int], str], tmp_path: Path
+) -> None:
+    spec_of = Registry().spec_of
+
+    def calls(size: int) -> int:
+        write(tmp_path, shape(size))
+        count = 0
+
+        def counted(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        sys.setprofile(counted)
+        try:
+            _, checked = load_checked(tmp_path, spec_of)
+        finally:
+            sys.setprofile(None)
+        assert len(checked.order) in (size, size + 1)
+        return count
+
+    calls(10)
+    assert calls(400) < 4.2 * calls(100)
+
+
+FUZZED = (Path(__file__).parents[2] / "golden" / "hybrid" / "skyspan.yaml").read_text(encoding="utf-8")
+PIECES = (
+    *("", " ", "\n", "  ", ":", "{", "}", "[", "]", "-", "'", '"', "a", "*x", "&x ", "null", "5", "- a\n"),
+    *("${{", "}}", "stages.link.outputs.x", "hosts", "${{ secrets.k }}"),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(st.data())
+def test_no_edit_of_a_file_ends_in_anything_but_a_diagnosis(tmp_path: Path, data: st.DataObject) -> None:
+    text = FUZZED
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        length = data.draw(st.sampled_from([0, 0, 1, 2, 10]))
+        piece = data.draw(st.sampled_from(PIECES))
+        text = text[:start] + piece + text[start + length :]
+    write(tmp_path, text)
+    try:
+        load_checked(tmp_path, Registry().spec_of)
+    except CompositionError as error:
+        assert error.diagnostics
+        assert all(item.render() for item in error.diagnostics)

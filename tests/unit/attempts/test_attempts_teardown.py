@@ -8,6 +8,7 @@ from tests.support.attempt_rig import Rig
 
 from skyspan.model.error import ToolFailedError
 from skyspan.model.lifecycle import RunStatus, Verb
+from skyspan.testing.fake_provider import FakeProviders, StoppableFakeProvider
 
 CHAIN: dict[str, Any] = {
     "cloud": {"uses": "fake", "with": {"outputs": {"ip": "10.0.0.1"}}},
@@ -117,3 +118,16 @@ async def test_a_stopped_deployment_can_be_destroyed(rig: Rig) -> None:
     await rig.run(Verb.STOP)
     await rig.run(Verb.DESTROY)
     assert rig.world.things == {}
+
+
+async def test_a_stage_whose_provider_has_a_reason_to_keep_it_keeps_running_and_says_so(rig: Rig) -> None:
+    class Keeping(StoppableFakeProvider):
+        def kept_because(self, spec: Any) -> str:
+            return "it has no way to stop"
+
+    rig.providers = lambda: FakeProviders(Keeping(rig.world, "stoppable"))  # type: ignore[method-assign]
+    await rig.up({"a": {"uses": "stoppable"}})
+    ran = await rig.run(Verb.STOP)
+    assert ran.statuses() == {"a": "unchanged"}
+    assert ran.stages["a"].reason == "keeps running: it has no way to stop"
+    assert not (await rig.records())["a"].stopped

@@ -46,12 +46,14 @@ def test_json_configuration_says_the_same() -> None:
         "provider": {"aws": [{"region": "r"}, {"alias": "us"}]},
         "resource": {"aws_vpc": {"a": {}}},
         "module": {"m": {"source": "../modules/m"}},
+        "variable": {"size": {"type": "number"}},
         "locals": {"f": "${path.module}/../files/x.json"},
     }
     facts = scan("main.tf.json", json.dumps(document))
     assert facts.backend == "s3"
     assert facts.providers == {"aws"}
     assert facts.configurations == {("aws", ""), ("aws", "us")}
+    assert facts.variables == {"size"}
     assert facts.upward == {Upward("../modules/m", required=True), Upward("../modules/m"), Upward("../files/x.json")}
 
 
@@ -104,6 +106,11 @@ def test_every_way_to_use_a_provider_is_found() -> None:
 def test_paths_that_leave_their_folder_are_found(expression: str, expected: Upward | None) -> None:
     found = scan("main.tf", f"locals {{\n  x = {expression}\n}}\n").upward
     assert found == ({expected} if expected else frozenset())
+
+
+def test_declared_variables_are_found() -> None:
+    text = 'variable "a" {}\nvariable b {\n  default = { variable = "c" }\n}\nmodule "m" {\n  variable = 1\n}\n'
+    assert scan("main.tf", text).variables == {"a", "b"}
 
 
 def test_a_modules_source_is_required_and_other_paths_are_not() -> None:

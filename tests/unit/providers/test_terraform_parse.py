@@ -38,7 +38,8 @@ def test_messages_are_the_same_at_any_split_points() -> None:
     seed = 7
     chance = random.Random(seed)
     for _ in range(50):
-        cutter, found, rest = Cutter(), [], data
+        cutter, rest = Cutter(), data
+        found: list[Message] = []
         while rest:
             size = chance.randint(1, 200)
             found += cutter.feed(rest[:size])

@@ -11,7 +11,12 @@ from skyspan.cli.views.document import show_document, show_text
 @verb("graph")
 @composition_option
 @click.option(
-    "--format", "form", type=click.Choice(["text", "mermaid", "dot"]), default="text", show_default=True, help="The form."
+    "--format",
+    "form",
+    type=click.Choice(["text", "mermaid", "dot"]),
+    default="text",
+    show_default=True,
+    help="The form.",
 )
 def graph(given: Globals, file: str | None, form: str) -> None:
     """Draw what waits for what."""

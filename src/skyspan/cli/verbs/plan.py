@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,16 +24,7 @@ if TYPE_CHECKING:
 @click.option("--only", metavar="S", multiple=True, help="Only this stage and what it needs; may be repeated.")
 @click.option("--out", metavar="P", help="Save the plan to be applied by `skyspan up --plan P`.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 5 when changes are pending.")
-def plan(  # noqa: PLR0913 - one parameter per option
-    given: Globals,
-    name: str | None,
-    file: str | None,
-    inputs: tuple[str, ...],
-    inputs_file: str | None,
-    only: tuple[str, ...],
-    out: str | None,
-    detailed_exitcode: bool,
-) -> int:
+def plan(given: Globals, **options: Any) -> int:
     """Show what `up` would do, stage by stage; what cannot be known yet is named, never guessed."""
     from skyspan.app.plans import plan_of, save_plan
     from skyspan.app.prepare import Given, prepare
@@ -43,10 +34,13 @@ def plan(  # noqa: PLR0913 - one parameter per option
     from skyspan.planning.plan import Plan, SavedPlan
     from skyspan.providers.registry import Registry
 
+    only, out = options["only"], options["out"]
+    what = Given(composition_path(options["file"]), parse_inputs(options["inputs"]), options["inputs_file"])
+
     async def make(session: Session) -> Plan:
-        prepared = prepare(session, Given(composition_path(file), parse_inputs(inputs), inputs_file), Registry())
-        address = session.address(name or prepared.name)
-        result = await run_and_show(session, given, Request(Verb.PLAN, address, prepared, only), quiet=given.as_json)
+        prepared = prepare(session, what, Registry())
+        address = session.address(options["name"] or prepared.name)
+        result = await run_and_show(session, given, Request(Verb.PLAN, address, prepared, only))
         found = plan_of(result, prepared, address.name)
         if out:
             save_plan(Path(out), SavedPlan(found, created_at=session.clock.now(), only=only))
@@ -56,4 +50,4 @@ def plan(  # noqa: PLR0913 - one parameter per option
     (show_document if given.as_json else show_plan)(found.to_json())
     if out and not given.as_json:
         note(f"saved to {out}: skyspan up --plan {out}")
-    return EXIT_CHANGES if detailed_exitcode and found.has_changes else 0
+    return EXIT_CHANGES if options["detailed_exitcode"] and found.has_changes else 0

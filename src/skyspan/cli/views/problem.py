@@ -69,7 +69,7 @@ def diagnostic_document(item: Diagnostic) -> dict[str, Any]:
     }
 
 
-def ensure_utf8() -> None:
+def ensure_printable() -> None:
     """Symbols print everywhere: an ASCII terminal gets `?` instead of a crash."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -32,7 +32,9 @@ def show_report(report: RehearsalReport) -> None:
     """Every step with its verdict and duration, and what is left."""
     looks = dict(_LOOKS)
     rows = [(f"  {looks[step.verdict]} {step.name}", step.title, duration(step.duration_s)) for step in report.steps]
-    click.echo(f"\n{click.style(f'Rehearsal of {report.composition}', bold=True)}, world up in {duration(report.boot_s)}\n")
+    click.echo(
+        f"\n{click.style(f'Rehearsal of {report.composition}', bold=True)}, world up in {duration(report.boot_s)}\n"
+    )
     click.echo(columns(rows))
     for step in report.steps:
         if step.detail:

@@ -243,7 +243,7 @@ def show_result(
             stage["name"],
             stage["uses"],
             duration(stage["duration_s"]),
-            _first_line(stage["reason"]),
+            _why(stage),
         )
         for stage in stages
     ]
@@ -266,5 +266,9 @@ def show_result(
         click.echo(f"  next: {step}", err=err)
 
 
-def _first_line(text: str) -> str:
+def _why(stage: Mapping[str, Any]) -> str:
+    """What was done where all went well, else why it did not."""
+    text = str(stage["reason"] or "")
+    if stage["status"] == "succeeded" and stage["change"]:
+        return "" if stage["change"] == "none" else str(stage["change"])
     return text.splitlines()[0] if text else ""

@@ -50,7 +50,7 @@ def action(name: str) -> str:
 
 def status(name: str) -> str:
     """A status with its symbol, coloured."""
-    symbol, colour = STATUS_LOOKS.get(name, (" ", "white"))
+    symbol, colour = STATUS_LOOKS.get(name, ("·", "white"))
     return click.style(f"{symbol} {name}", fg=colour)
 
 
@@ -58,13 +58,13 @@ def duration(seconds: float | None) -> str:
     """`0.4s`, `12s`, `3m05s`, `2h04m`."""
     if seconds is None:
         return ""
-    if seconds < 10:  # noqa: PLR2004
+    if seconds < 10:
         return f"{seconds:.1f}s"
     whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004
+    if whole < 60:
         return f"{whole}s"
     minutes, rest = divmod(whole, 60)
-    if minutes < 60:  # noqa: PLR2004
+    if minutes < 60:
         return f"{minutes}m{rest:02}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m"

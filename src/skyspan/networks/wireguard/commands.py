@@ -37,9 +37,7 @@ def survey_command(end: EndState, *, probe: bool) -> Command:
     """Look at an end; with `probe`, ping the other one first."""
     peers = " ".join(end.peer_addresses) if probe else ""
     sizes = (str(end.mtu), str(end.mtu))
-    return Command(
-        _shell(scripts.SURVEY, _names(end), (peers, *sizes)), timeout_s=LOOK_TIMEOUT_S, effect=Effect.READ
-    )
+    return Command(_shell(scripts.SURVEY, _names(end), (peers, *sizes)), timeout_s=LOOK_TIMEOUT_S, effect=Effect.READ)
 
 
 def prepare_command(end: EndState, config: Secret) -> Command:

@@ -178,11 +178,7 @@ def refuse_collisions(end: EndState, seen: Survey) -> None:
 def _routed_by_another_link(end: EndState, seen: Survey) -> Iterator[str]:
     """Routes of ours for the same prefix over another link's interface."""
     for route in seen.routes:
-        if (
-            route.protocol == str(ROUTE_PROTOCOL)
-            and route.device != end.interface
-            and route.prefix in end.destinations
-        ):
+        if route.protocol == str(ROUTE_PROTOCOL) and route.device != end.interface and route.prefix in end.destinations:
             yield f"{route.prefix} is already routed over another link, {route.device}"
 
 
@@ -192,6 +188,8 @@ def _refuse_foreign_interface(end: EndState, seen: Survey) -> None:
     whose = "" if seen.owner in ("", "?") else f": it belongs to {seen.owner}"
     raise SpecError(
         f"the interface name {end.interface} is taken on {end.host}{whose}",
-        detail="" if whose else "there is an interface or a file of that name, and nothing says that this stage made it",
+        detail=""
+        if whose
+        else "there is an interface or a file of that name, and nothing says that this stage made it",
         hint="choose another name with `interface`, or remove what has it",
     )

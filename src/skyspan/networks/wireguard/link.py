@@ -142,7 +142,9 @@ def _end(
 def _outside(end: End, hosts: Mapping[str, Host]) -> tuple[str, int]:
     """Where the other end finds this one; an empty address when it cannot."""
     if end.host not in hosts:
-        raise SpecError(f"the composition has no host {end.host!r}", hint=f"hosts: {', '.join(sorted(hosts)) or 'none'}")
+        raise SpecError(
+            f"the composition has no host {end.host!r}", hint=f"hosts: {', '.join(sorted(hosts)) or 'none'}"
+        )
     if end.endpoint is None:
         return ("" if end.nat else hosts[end.host].address), end.port
     address, port = endpoint(end.endpoint)

@@ -11,8 +11,9 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 if=$1 owner=$2 table=$3; shift 3
 store=/var/lib/skyspan state=/var/lib/skyspan/links/$if
 conf=/etc/wireguard/$if.conf rules=/etc/wireguard/$if.nft
+forward6=/proc/sys/net/ipv6/conf/all/forwarding
 pidfile=/run/skyspan/$if.pid log=/run/skyspan/$if.log socket=/run/wireguard/$if.sock
-forwarding() { case $1 in 4) echo /proc/sys/net/ipv4/ip_forward;; 6) echo /proc/sys/net/ipv6/conf/all/forwarding;; esac; }
+forwarding() { if [ "$1" = 4 ]; then echo /proc/sys/net/ipv4/ip_forward; else echo "$forward6"; fi; }
 present() { ip link show dev "$if" >/dev/null 2>&1; }
 ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
 digest() { sha256sum | cut -d' ' -f1; }
@@ -160,7 +161,7 @@ for family in 4 6; do
   step "restoring $file"
   rm -f "$record/used-by-$if"
   if ! ls "$record" | grep -q '^used-by-'; then
-    if [ -s "$record/prior" ] && [ "$(cat "$record/prior")" != "$(cat "$file")" ]; then cat "$record/prior" > "$file"; fi
+    if [ -s "$record/prior" ] && ! cmp -s "$record/prior" "$file"; then cat "$record/prior" > "$file"; fi
     rm -rf "$record"
   fi
 done
@@ -182,6 +183,7 @@ if present && [ -n "$peers" ]; then
       if ping -n -q -c 1 -W 1 -M do -s $((whole-head)) "$peer" >/dev/null 2>&1; then answer=yes; else answer=no; fi
       answers="${answers:-}$peer $whole $answer
 "
+      if [ $answer = no ]; then break; fi
     done
   done
 fi

@@ -43,7 +43,7 @@ def known_hosts_lines(hosts: Mapping[str, Host]) -> str:
     lines = []
     for host in hosts.values():
         if host.host_key:
-            name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"  # noqa: PLR2004
+            name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
             lines.append(f"{name} {host.host_key.strip()}")
     return "".join(f"{line}\n" for line in lines)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Self
 
-_RESULTS = {
-    "v2_runner_on_ok": "ok",
-    "v2_runner_on_failed": "failed",
-    "v2_runner_on_unreachable": "unreachable",
-    "v2_runner_on_skipped": "skipped",
-}
+_RESULTS: Mapping[str, str] = MappingProxyType(
+    {
+        "v2_runner_on_ok": "ok",
+        "v2_runner_on_failed": "failed",
+        "v2_runner_on_unreachable": "unreachable",
+        "v2_runner_on_skipped": "skipped",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ class CommandProvider:
         if not seen.exists:
             return _change(Action.CREATE, spec, spec.run, seen, seen.reason)
         mark = await recall(ctx.kept)
+        if mark is None and _tells_outputs(spec):
+            return _change(Action.UPDATE, spec, spec.run, seen, "it is there already, but its outputs are not known")
         if mark is None:
             return Change.none(seen, "it is there already")
         if mark.effect != _effect(spec):
@@ -81,6 +83,10 @@ class CommandProvider:
         elif spec.created:
             ctx.report.line(f"there is no destroy command: {', '.join(spec.created)} stay")
         await forget(ctx.kept)
+
+    def kept_because(self, spec: CommandSpec) -> str:
+        """Without a `stop` command there is nothing to stop."""
+        return "" if spec.stop is not None else "it has no `stop` command"
 
     async def stop(self, spec: CommandSpec, ctx: StageContext) -> None:
         """Run the stop command; without one the stage is left as it is."""
@@ -294,3 +300,9 @@ def _where(spec: CommandSpec) -> str:
 
 def _warning(code: str, summary: str, hint: str) -> Diagnostic:
     return Diagnostic(code, summary, Position(""), Severity.WARNING, hint=hint)
+
+
+def _tells_outputs(spec: CommandSpec) -> bool:
+    """Whether running it gives outputs: then a thing made by somebody else still has to be run once to learn them."""
+    words = (spec.run,) if isinstance(spec.run, str | Secret) else spec.run
+    return any(OUTPUT_VARIABLE in (word.reveal() if isinstance(word, Secret) else word) for word in words)

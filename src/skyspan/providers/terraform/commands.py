@@ -85,7 +85,7 @@ def version_of(tool: Path, environment: Mapping[str, str]) -> Command:
     return Command((str(tool), "version", "-json"), environment, timeout_s=30.0, effect=Effect.READ)
 
 
-def quiet_environment(config: Path, data: Path | None = None, cache: Path | None = None) -> dict[str, str]:
+def quiet_environment(config: Path, data: Path | None = None) -> dict[str, str]:
     """The environment of every command: unattended, no calls home, nothing from the caller's own Terraform settings."""
     environment = dict.fromkeys(_SILENCED, "")
     environment |= {
@@ -93,7 +93,7 @@ def quiet_environment(config: Path, data: Path | None = None, cache: Path | None
         "TF_IN_AUTOMATION": "1",
         "TF_INPUT": "0",
         "TF_CLI_CONFIG_FILE": str(config),
-        "TF_PLUGIN_CACHE_DIR": str(cache) if cache else "",
+        "TF_PLUGIN_CACHE_DIR": "",
     }
     if data:
         environment["TF_DATA_DIR"] = str(data)

@@ -50,7 +50,7 @@ class Configuration:
 
     @cached_property
     def facts(self) -> Facts:
-        """What all configuration files say; backend and provider blocks count in the root module only."""
+        """What all configuration files say; backend, provider and variable blocks count in the root module only."""
         total = Facts()
         for path, file in self.files.items():
             if not is_configuration(path):
@@ -65,6 +65,7 @@ class Configuration:
                 upward=found.upward,
                 providers=found.providers,
                 configurations=found.configurations if in_root else frozenset(),
+                variables=found.variables if in_root else frozenset(),
             )
         return total
 

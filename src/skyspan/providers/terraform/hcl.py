@@ -34,7 +34,7 @@ class Facts:
     """What one file says. `backend` is the kind of its backend block (`cloud` for a cloud block), or nothing.
 
     `needs` are the parts that decide what init has to install. `configurations` are the provider blocks: local name
-    and alias. `providers` are the local names of all providers that the file uses in some way.
+    and alias; `variables` the declared inputs. `providers` are the local names of all providers that the file uses in some way.
     """
 
     backend: str = ""
@@ -43,6 +43,7 @@ class Facts:
     upward: frozenset[Upward] = frozenset()
     providers: frozenset[str] = frozenset()
     configurations: frozenset[tuple[str, str]] = frozenset()
+    variables: frozenset[str] = frozenset()
 
     def __or__(self, other: Facts) -> Facts:
         return Facts(
@@ -52,6 +53,7 @@ class Facts:
             self.upward | other.upward,
             self.providers | other.providers,
             self.configurations | other.configurations,
+            self.variables | other.variables,
         )
 
 
@@ -118,6 +120,8 @@ def _block_facts(blocks: list[tuple[str, ...]]) -> Facts:
             return _uses(kind.partition("_")[0])
         case [("provider", name)]:
             return _uses(name) | Facts(configurations=frozenset({(name, "")}))
+        case [("variable", name)]:
+            return Facts(variables=frozenset({name}))
         case [("module", name)]:
             return Facts(needs=frozenset({f"module {name}"}))
     return Facts()
@@ -227,6 +231,8 @@ def _scan_json(document: Mapping[str, Any]) -> Facts:
             facts |= _uses(name)
             aliases = frozenset((name, str(block.get("alias", ""))) for block in _items(blocks))
             facts |= Facts(configurations=aliases)
+    for declared in _items(document.get("variable")):
+        facts |= Facts(variables=frozenset(declared))
     for modules in _items(document.get("module")):
         for name, blocks in modules.items():
             for block in _items(blocks):

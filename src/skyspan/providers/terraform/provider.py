@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from skyspan.providers.terraform.planned import (
 )
 from skyspan.providers.terraform.session import KEPT_LOCK_FILE, Planned, SavedPlan, Session, open_session
 from skyspan.providers.terraform.spec import TerraformSpec
-from skyspan.providers.terraform.state import KEPT_STATE, Keeper, State, decide_keeper, look, opened
+from skyspan.providers.terraform.state import KEPT_STATE, NO_STATE, Keeper, State, decide_keeper, look, opened
 from skyspan.providers.terraform.tool import identify
 from skyspan.providers.terraform.worktree import WorkTree, write_private
 
@@ -49,8 +50,8 @@ class TerraformProvider:
     async def observe(self, spec: TerraformSpec, ctx: ReadContext) -> Observation:
         """One run of the tool that refreshes and compares; none at all where no state exists.
 
-        A plan with refresh, not a refresh-only one: that also reports every attribute that a resource made later has
-        changed in one made earlier, so that a stage just applied would look drifted.
+        A plan with refresh rather than a refresh-only one: the latter reports every attribute that a resource made
+        later has changed in one made earlier, so a stage just applied would look drifted.
         """
         tree = WorkTree(ctx.work)
         tree.refreshed.unlink(missing_ok=True)
@@ -59,13 +60,15 @@ class TerraformProvider:
         if configuration is None:
             return Observation.absent("nothing was applied, and the source folder does not exist")
         keeper = await _same_keeper(spec, ctx, configuration)
-        if keeper is Keeper.SKYSPAN and (kept is None or kept.empty):
+        recorded = await ctx.kept.get(KEPT_KEEPER) is not None
+        if keeper is Keeper.SKYSPAN and kept is None and not recorded:
             return Observation.absent("nothing was applied")
         async with open_session(spec, ctx, configuration) as session:
-            state = await session.state()
-            if state is None or state.empty:
-                return Observation.absent("the state is empty")
+            state = (kept if keeper is Keeper.SKYSPAN else await session.state()) or NO_STATE
             planned = await session.plan(state, refresh=True, save=False)
+        # A configuration may manage nothing at all; then nothing is all that there has to be.
+        if state.empty and (planned.changes or not recorded):
+            return Observation.absent("the state is empty")
         if not planned.heard.drifted:
             write_private(tree.refreshed, state.fingerprint.encode())
         return _observation(state, spec, ctx, planned)
@@ -73,6 +76,7 @@ class TerraformProvider:
     async def plan(self, spec: TerraformSpec, seen: Observation, ctx: ReadContext) -> Change:
         """What the tool plans, resource by resource; the plan itself travels as the change's payload, in memory."""
         configuration = read_configuration(ctx.folder, spec.source, ctx.work)
+        _refuse_undeclared(spec, configuration)
         await _same_keeper(spec, ctx, configuration)
         async with open_session(spec, ctx, configuration) as session:
             state = await session.state()
@@ -82,15 +86,14 @@ class TerraformProvider:
     async def apply(self, spec: TerraformSpec, change: Change, ctx: StageContext) -> Observation:
         """Carry out the plan that comes with `change`; without one, or when it is stale, one of the same meaning."""
         configuration = read_configuration(ctx.folder, spec.source, ctx.work)
+        _refuse_undeclared(spec, configuration)
         await _same_keeper(spec, ctx, configuration)
         async with open_session(spec, ctx, configuration) as session:
             await _record(session, ctx.kept)
             async with _working_state(session, ctx) as state:
                 await _carry_out(session, change, state, ctx)
             after = await session.state()
-        if after is None:
-            return Observation(exists=True, reason="the configuration manages nothing")
-        return _observation(after, spec, ctx)
+        return _observation(after or NO_STATE, spec, ctx)
 
     async def destroy(self, spec: TerraformSpec, ctx: StageContext) -> None:
         """Destroy by the configuration that was applied, whatever has become of the source folder since."""
@@ -123,16 +126,18 @@ class TerraformProvider:
             found.append(_diagnostic("setting", missing))
         source = settings.get("source")
         if isinstance(source, str) and "${{" not in source:
-            found += _source_problems(source, ctx)
+            found += _source_problems(source, settings, ctx)
         return tuple(found)
 
 
-def _source_problems(source: str, ctx: ReadContext) -> list[Diagnostic]:
+def _source_problems(source: str, settings: Mapping[str, Any], ctx: ReadContext) -> list[Diagnostic]:
+    names = settings.get("variables")
+    variables = dict.fromkeys(names) if isinstance(names, Mapping) else {}
     try:
-        spec = TerraformSpec(source=source)
-        read_configuration(ctx.folder, spec.source, ctx.work)
+        spec = TerraformSpec.model_validate({"source": source, "variables": variables})
+        _refuse_undeclared(spec, read_configuration(ctx.folder, spec.source, ctx.work))
     except SpecError as error:
-        return [_diagnostic("source-missing", error)]
+        return [_diagnostic("source", error)]
     except ValueError:
         return []  # The spec's own validation says it, with its position.
     if not (ctx.folder / source / "terraform.tfstate").is_file():
@@ -140,6 +145,15 @@ def _source_problems(source: str, ctx: ReadContext) -> list[Diagnostic]:
     summary = f"{source} has a terraform.tfstate of its own, which Skyspan does not use"
     hint = "what it holds would be created a second time: destroy it there first, or move it to a backend"
     return [Diagnostic("foreign-state", summary, Position(""), Severity.WARNING, hint=hint)]
+
+
+def _refuse_undeclared(spec: TerraformSpec, configuration: Configuration) -> None:
+    """The tools only warn of a value for a variable that is not declared, and then go on with its default."""
+    declared = configuration.facts.variables | set(spec.override.get("variable", ()))
+    for name in sorted(set(spec.variables) - declared):
+        near = difflib.get_close_matches(name, declared, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it declares: {', '.join(sorted(declared)) or 'none'}"
+        raise SpecError(f"{spec.source} declares no variable {name!r}", hint=hint)
 
 
 def _diagnostic(code: str, error: StageError) -> Diagnostic:
@@ -227,11 +241,13 @@ def _just_refreshed(tree: WorkTree, seen: Observation, state: State | None) -> b
 
 
 def _change(planned: Planned, state: State | None, spec: TerraformSpec, seen: Observation, ctx: ReadContext) -> Change:
+    exists = state is not None and not state.empty
+    if not planned.changes and not exists and not seen.exists:
+        return Change(Action.CREATE, "to be recorded: the configuration manages nothing", meaning="nothing")
     if not planned.changes:
         outputs = _told(state.outputs, spec, ctx) if state else seen.outputs
         return Change(Action.NONE, "nothing to change", based_on=seen.fingerprint, outputs=outputs)
     resources = resource_changes(planned.heard.planned)
-    exists = state is not None and not state.empty
     return Change(
         stage_action(resources, exists=exists),
         reason_of(resources, planned.heard.outputs),

@@ -139,7 +139,7 @@ class Session:
         if self.keeper is Keeper.BACKEND:
             return self.invocation
         copy = self.scratch / "terraform.tfstate"
-        if state:
+        if state and state.data:
             write_private(copy, state.data)
         return replace(self.invocation, state=copy)
 
@@ -187,7 +187,7 @@ async def open_session(spec: TerraformSpec, ctx: ReadContext, configuration: Con
     override = _override(spec, ctx, configuration, keeper)
     with tree.scratch() as scratch:
         session = _session(spec, ctx, tool, configuration, keeper, tree, scratch)
-        setting_up = _SettingUp(session, override, _cache(ctx))
+        setting_up = _SettingUp(session, override)
         lock, what = tree.work / ".lock", f"the work tree of {ctx.address}"
         while True:
             async with held(lock, ctx.clock, exclusive=False, what=what):
@@ -205,7 +205,6 @@ class _SettingUp:
 
     session: Session
     override: Mapping[str, Any]
-    cache: Path | None
 
     def done(self) -> bool:
         tree = self.session.tree
@@ -217,16 +216,23 @@ class _SettingUp:
         if tree.installed(self._wanted()):
             return
         tree.put_lock_file(configuration, await session.ctx.kept.get(KEPT_LOCK_FILE))
-        # A plugin cache is not safe for several inits at a time (Terraform); without one there is nothing shared.
         async with self._alone_with_the_cache():
             command = session.invocation.init(reconfigure=configuration.facts.backend != "cloud")
             await session.run("init", command)
         tree.note_installed(self._wanted())
 
     def _alone_with_the_cache(self) -> contextlib.AbstractAsyncContextManager[None]:
-        if self.cache is None:
+        """A plugin cache is not safe for several inits at a time (Terraform); without one nothing is shared."""
+        environment = self.session.invocation.environment
+        config = Path(str(environment["TF_CLI_CONFIG_FILE"]))
+        given = environment["TF_PLUGIN_CACHE_DIR"]
+        if isinstance(given, str) and given:
+            path = Path(given) / ".skyspan-lock"
+        elif "plugin_cache_dir" in config.read_text(errors="replace"):
+            path = config  # It may say `$HOME/…`; whoever shares the cache shares this file.
+        else:
             return contextlib.nullcontext()
-        return held(self.cache / ".lock", self.session.ctx.clock, exclusive=True, what="the plugin cache")
+        return held(path, self.session.ctx.clock, exclusive=True, what="the plugin cache")
 
     def _wanted(self) -> str:
         session = self.session
@@ -252,18 +258,13 @@ def _session(
     if spec.variables:
         variables = scratch / "variables.tfvars.json"
         write_private(variables, json.dumps(revealed(spec.variables), indent=1, ensure_ascii=False).encode())
-    environment = quiet_environment(Path(config) if config else empty_config(ctx.work), tree.data, _cache(ctx))
+    environment = quiet_environment(Path(config) if config else empty_config(ctx.work), tree.data)
     folder = tree.folder(configuration)
     invocation = Invocation(
         tool.path, folder, {**environment, **spec.env}, variables=variables, parallelism=spec.parallelism
     )
     sources = Sources(configuration.root, str(scratch))
     return Session(ctx, tool, configuration, keeper, tree, scratch, invocation, sources, spec.secrets)
-
-
-def _cache(ctx: ReadContext) -> Path | None:
-    folder = ctx.tools.settings.get("terraform_plugin_cache")
-    return Path(folder) if folder else None
 
 
 def _override(spec: TerraformSpec, ctx: ReadContext, configuration: Configuration, keeper: Keeper) -> dict[str, Any]:

@@ -80,6 +80,10 @@ class State:
         return f"{self.lineage}:{self.serial}"
 
 
+NO_STATE = State("", 0)
+"""Where nothing has been made yet."""
+
+
 def parse_state(data: bytes) -> State:
     """The state in `data` (format version 4). Raises StageError when it cannot be read."""
     try:

@@ -161,20 +161,23 @@ def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 @contextlib.asynccontextmanager
 async def held(path: Path, clock: Clock, *, exclusive: bool, what: str) -> AsyncIterator[None]:
-    """Hold an advisory lock on the file `path` (made when absent); the kernel drops it should we die.
+    """Hold an advisory lock on the file `path` (made when absent, never written); the kernel drops it should we die.
 
     Raises StageError to be tried later when somebody else holds it for over a minute.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     give_up = clock.monotonic() + _WAIT_S
-    with path.open("a") as file:
-        path.chmod(0o600)
-        while not _take(file.fileno(), fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
+    # Made when absent but never replaced: a lock on a file that somebody else has replaced excludes nobody.
+    handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _take(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
             if clock.monotonic() >= give_up:
                 msg = f"{what} is in use by another run"
                 raise StageError(msg, detail=f"lock file: {path}", hint="wait for that run to end", retry=Retry.LATER)
             await clock.sleep(_POLL_S)
         yield
+    finally:
+        os.close(handle)
 
 
 def _take(handle: int, kind: int) -> bool:

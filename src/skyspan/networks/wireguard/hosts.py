@@ -1,0 +1,109 @@
+"""What is done on the gateways, both at once: look, change, take away; failures say on which one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar
+
+from skyspan.contracts.context import ReadContext, StageContext
+from skyspan.contracts.transport import Command, Completed
+from skyspan.model.error import SpecError, StageError, ToolFailedError, ToolMissingError
+from skyspan.model.secret import MASK, Secret
+from skyspan.networks.wireguard import commands
+from skyspan.networks.wireguard.compare import routes_of, wrong_plane
+from skyspan.networks.wireguard.config import config_text
+from skyspan.networks.wireguard.keys import Keys, Place
+from skyspan.networks.wireguard.link import EndState
+from skyspan.networks.wireguard.parse import Survey, parse_survey
+
+T = TypeVar("T")
+
+
+async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Do all at once and wait for all, so that nothing goes on unseen; then raise the first failure."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
+
+
+async def survey(ends: Sequence[EndState], ctx: ReadContext, *, probe: bool) -> list[Survey]:
+    """Look at every end, with one command each."""
+    return await all_of(_look(end, ctx, probe=probe) for end in ends)
+
+
+async def _look(end: EndState, ctx: ReadContext, *, probe: bool) -> Survey:
+    done = await ctx.places.reach(end.host).query(commands.survey_command(end, probe=probe))
+    if not done.ok:
+        raise _failed(done, end.host, f"looking at the link's end on {end.host}", (), sudo=end.sudo)
+    try:
+        return parse_survey(done.text(), end.interface)
+    except (ValueError, KeyError, IndexError) as error:
+        raise ToolFailedError(
+            f"what {end.host} says about its interfaces cannot be read",
+            detail=f"{type(error).__name__}: {error}",
+            hint=f"are iproute2 and wireguard-tools on {end.host} of this decade?",
+        ) from error
+
+
+async def change(end: EndState, keys: Keys, seen: Survey, ctx: StageContext) -> None:
+    """Make the end what it is to be; what is so already is not disturbed."""
+    secrets = tuple(secret for secret in (*keys.private.values(), keys.psk) if secret is not None)
+    again = wrong_plane(end, seen)
+    steps = (
+        (commands.prepare_command(end, config_text(end, keys)), "preparing"),
+        (commands.raise_command(end, routes_of(end, seen), again=again), "raising"),
+    )
+    for command, step in steps:
+        ctx.report.line(f"apply: {step} {end.interface} on {end.host}")
+        done = await ctx.places.reach(end.host).run(command)
+        if not done.ok:
+            raise _failed(done, end.host, f"{step} the interface {end.interface} on {end.host}", secrets, sudo=end.sudo)
+
+
+async def lower(place: Place, owner: str, ctx: StageContext) -> None:
+    """Take the interface away and keep the rest; absent is success."""
+    await _end(place, commands.lower_command(place.interface, owner, sudo=_sudo(place, ctx)), ctx)
+
+
+async def remove(place: Place, owner: str, ctx: StageContext) -> None:
+    """Take everything away; absent is success."""
+    await _end(place, commands.remove_command(place.interface, owner, sudo=_sudo(place, ctx)), ctx)
+
+
+async def _end(place: Place, command: Command, ctx: StageContext) -> None:
+    done = await ctx.places.reach(place.host).run(command)
+    if not done.ok:
+        what = f"removing the interface {place.interface} on {place.host}"
+        raise _failed(done, place.host, what, (), sudo=_sudo(place, ctx))
+
+
+def _sudo(place: Place, ctx: ReadContext) -> bool:
+    host = ctx.hosts.get(place.host)
+    return host is not None and host.user != "root"
+
+
+def _failed(done: Completed, host: str, what: str, secrets: Sequence[Secret], *, sudo: bool) -> StageError:
+    detail = done.last_words()
+    for secret in secrets:
+        detail = detail.replace(secret.reveal(), MASK)
+    if done.exit_code == commands.TAKEN:
+        return SpecError(f"{what} is refused: the name is taken", detail=detail, hint="choose another `interface`")
+    if done.exit_code == commands.KERNEL_CANNOT:
+        return ToolMissingError(
+            f"the kernel of {host} has no WireGuard",
+            hint="use `plane: auto` or `plane: userspace`, or a kernel with the wireguard module",
+        )
+    if done.exit_code == commands.NO_USERSPACE:
+        return ToolMissingError(
+            f"{host} has neither WireGuard in its kernel nor wireguard-go",
+            hint=f"on {host}: apt-get install wireguard-go",
+        )
+    ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
+    return ToolFailedError(
+        f"{what} {ended}",
+        detail=detail,
+        hint=f"it needs root: log in as root, or let the user run sudo without a password on {host}" if sudo else "",
+    )

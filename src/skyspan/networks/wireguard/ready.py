@@ -1,0 +1,119 @@
+"""When a link is ready, leg by leg: an interface, a fresh handshake, pings, a full-size packet, the expected services.
+
+A handshake alone proves little: traffic may still be dropped by size, by a firewall or for want of a way back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from skyspan.contracts.context import Places
+from skyspan.model.error import UnreachableError
+from skyspan.networks.wireguard.keys import Keys
+from skyspan.networks.wireguard.link import EndState
+from skyspan.networks.wireguard.parse import NEVER, Probe, Survey
+from skyspan.networks.wireguard.spec import endpoint
+
+HANDSHAKE_AGE_S = 180
+"""After that a session is not used any more: REJECT_AFTER_TIME in the WireGuard paper, section 6.1."""
+
+DIAL_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One condition of readiness; `reason` says why it fails, `hint` what to look at."""
+
+    name: str
+    reason: str = ""
+    hint: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it holds."""
+        return not self.reason
+
+    def record(self) -> dict[str, Any]:
+        """As published in the stage's `report`."""
+        return {"leg": self.name, "ok": self.ok} | ({"reason": self.reason} if self.reason else {})
+
+    def line(self) -> str:
+        """For people."""
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.name}{': ' if self.reason else ''}{self.reason}"
+
+
+def legs_of(ends: Sequence[EndState], keys: Keys, seen: Sequence[Survey]) -> Iterator[Leg]:
+    """What the surveys of both ends say, in the order in which one leg builds on the one before."""
+    for end, survey in zip(ends, seen, strict=True):
+        yield Leg(
+            f"interface {end.interface} of {end.host}", "" if survey.up else "down" if survey.present else "absent"
+        )
+    for end, survey in zip(ends, seen, strict=True):
+        yield _handshake(end, keys, survey)
+    for end, survey in zip(ends, seen, strict=True):
+        for address in end.peer_addresses:
+            yield from _pings(end, [probe for probe in survey.probes if probe.address == address], address)
+
+
+def _handshake(end: EndState, keys: Keys, survey: Survey) -> Leg:
+    name = f"handshake of {end.host} with {end.other}"
+    peer = survey.peer(keys.public[end.other])
+    where = f"is UDP {end.calls or end.listens} open to the other side, in firewalls and cloud security groups too?"
+    if peer is None:
+        return Leg(name, "no such peer")
+    if peer.handshake == NEVER:
+        return Leg(name, f"never, towards {peer.endpoint or 'a side that has not called yet'}", where)
+    age = survey.now - peer.handshake
+    return Leg(name, f"{age} s ago" if age >= HANDSHAKE_AGE_S else "", where if age >= HANDSHAKE_AGE_S else "")
+
+
+def _pings(end: EndState, probes: Sequence[Probe], address: str) -> Iterator[Leg]:
+    small = next((probe for probe in probes if probe.size < end.mtu), None)
+    big = next((probe for probe in probes if probe.size >= end.mtu), None)
+    name = f"ping from {end.host} to {end.other} ({address})"
+    answered = small is not None and small.answered
+    yield Leg(name, "" if answered else "no answer", "" if answered else f"does a firewall of {end.other} drop it?")
+    if answered:
+        fits = big is not None and big.answered
+        size = f"packets of {end.mtu} bytes from {end.host} to {end.other}"
+        yield Leg(size, "" if fits else "lost", "" if fits else "the underlay carries less: set a lower `mtu`")
+
+
+async def expected(services: Sequence[str], ends: Sequence[EndState], places: Places) -> tuple[Leg, ...]:
+    """Dial every expected service from the gateway of the other side."""
+    return tuple(await asyncio.gather(*(_dial(service, ends, places) for service in services)))
+
+
+async def _dial(service: str, ends: Sequence[EndState], places: Places) -> Leg:
+    address, port = endpoint(service)
+    end = next(end for end in ends if any(ip_address(address) in net for net in end.there))
+    name = f"tcp {service} from {end.host}"
+    try:
+        connection = await places.reach(end.host).dial(address, port or 0, DIAL_TIMEOUT_S)
+    except UnreachableError as error:
+        hint = f"does it listen, does `allow` name its port, and does its machine route {_back(end)} by {end.other}?"
+        return Leg(name, error.summary, hint)
+    await connection.close()
+    return Leg(name)
+
+
+def _back(end: EndState) -> str:
+    return ", ".join(str(net) for net in end.here)
+
+
+def summary(legs: Sequence[Leg]) -> str:
+    """The first leg that fails, and how many do; empty when all hold."""
+    failed = [leg for leg in legs if not leg.ok]
+    if not failed:
+        return ""
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return f"{failed[0].name}: {failed[0].reason}{more}"
+
+
+def clock_differences(ends: Sequence[EndState], seen: Sequence[Survey], here: float) -> Mapping[str, float]:
+    """By host, how many seconds its clock is ahead of this machine's."""
+    return {end.host: survey.now - here for end, survey in zip(ends, seen, strict=True)}

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from skyspan.rehearsal.snapshot import differences, files, network
+
+LOOKED = """@links
+[{"ifname":"eth0","flags":["UP"],"mtu":1500,"addr_info":[{"local":"10.0.0.1","prefixlen":24,"scope":"global"},
+{"local":"fe80::1","prefixlen":64,"scope":"link"}]}]
+@routes
+[{"dst":"10.0.0.0/24","dev":"eth0","protocol":"kernel"},{"dst":"default","gateway":"10.0.0.254","dev":"eth0"}]
+@routes
+@rules
+[{"priority":0,"src":"all","table":"local"}]
+@nftables
+table inet link {
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy accept;
+\t\ttcp dport 22 accept
+\t}
+}
+"""
+
+
+def test_a_picture_leaves_out_what_the_kernel_makes_by_itself() -> None:
+    found = set(network(LOOKED))
+    assert "address 10.0.0.1/24 on eth0" in found
+    assert "route default gateway 10.0.0.254 dev eth0" in found
+    assert not any("fe80" in item or "10.0.0.0/24" in item for item in found)
+
+
+def test_a_rule_is_named_with_its_table_and_chain() -> None:
+    assert "nftables table inet link / chain forward: tcp dport 22 accept" in set(network(LOOKED))
+
+
+def test_what_is_new_and_what_is_gone_are_told_apart() -> None:
+    before = {"gw": frozenset({"a", "b"})}
+    after = {"gw": frozenset({"b", "c"}), "new": frozenset({"d"})}
+    assert differences(before, after) == ("gw: left behind: c", "gw: missing: a", "new: left behind: d")
+
+
+def test_equal_pictures_prove_that_nothing_is_left() -> None:
+    assert differences({"gw": frozenset({"a"})}, {"gw": frozenset({"a"})}) == ()
+
+
+def test_files_below_are_seen_by_content_and_scratch_folders_are_not(tmp_path: Path) -> None:
+    upper, lower = tmp_path / "upper", tmp_path / "lower"
+    (upper / "etc/wireguard").mkdir(parents=True)
+    (lower / "etc").mkdir(parents=True)
+    (upper / "etc/wireguard/w.conf").write_text("key")
+    (upper / "var/log").mkdir(parents=True)
+    (upper / "var/log/x").write_text("log")
+    (lower / "var").mkdir()
+    (upper / "etc/here").symlink_to("there")
+    before = set(files(upper, lower))
+    assert "folder /etc/wireguard" in before
+    assert "link to there /etc/here" in before
+    assert not any("log" in item for item in before)
+    (upper / "etc/wireguard/w.conf").write_text("other")
+    assert len(set(files(upper, lower)) - before) == 1
+
+
+def test_a_changed_mode_is_a_difference(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    before = set(files(tmp_path, tmp_path))
+    os.chmod(tmp_path / "f", 0o600)
+    assert set(files(tmp_path, tmp_path)) != before
