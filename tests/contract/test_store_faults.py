@@ -339,6 +339,47 @@ def test_of_two_processes_exactly_one_gets_each_lease(tmp_path: Path) -> None:
     assert sorted(won[0] + won[1]) == list(range(50))
 
 
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from skyspan.contracts.store import Batch
+from skyspan.model.event import StageStarted
+from skyspan.secrets.sealing import EnvelopeSealer
+from skyspan.store.sql import open_store
+from skyspan.testing.conformance.store_world import cloud_record, started
+
+async def write(path):
+    store = open_store(path, EnvelopeSealer(Path(path).parent))
+    lease = await started(store)
+    async def one(number):
+        await store.append("run-0001", lease, Batch(((1.0, StageStarted(f"s{number}", 1)),), put=(cloud_record(),)))
+        print(number, flush=True)
+    for start in range(0, 100_000, 8):
+        await asyncio.gather(*(one(number) for number in range(start, start + 8)))
+
+asyncio.run(write(sys.argv[1]))
+"""
+
+
+async def test_what_was_answered_before_a_kill_is_there_and_nothing_is_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "skyspan.db"
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        answered = [int(writer.stdout.readline()) for _ in range(40)]
+        writer.kill()
+        answered += [int(text) for text in writer.communicate()[0].splitlines()]
+        store = open_store(path, EnvelopeSealer(path.parent))
+        found = await store.events("run-0001", limit=100_000)
+        assert [item.seq for item in found] == list(range(1, len(found) + 1))
+        assert {f"s{number}" for number in answered} <= {
+            item.event.stage for item in found if isinstance(item.event, StageStarted)
+        }
+        assert list(await store.stage_records(HYBRID)) == [cloud_record()]
+        await store.forget_deployment(HYBRID)
+        await store.close()
+
+
 START = """
 import asyncio, sys, time
 from skyspan.store.sql import open_store

@@ -302,7 +302,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, print_blob=True)
+@settings(max_examples=25, deadline=None, print_blob=True)
 @given(operations=OPERATIONS)
 def test_leases_never_let_two_write_in_turn(
     operations: list[tuple[str, int, int]], tmp_path_factory: pytest.TempPathFactory, sealer: EnvelopeSealer

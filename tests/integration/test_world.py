@@ -119,7 +119,7 @@ def test_what_a_host_writes_never_reaches_this_machine(within: Callable[[str], s
 
 
 def test_a_host_sees_its_own_processes_only(within: Callable[[str], str]) -> None:
-    said = within(f"{SSH} root@203.0.113.10 'cat /proc/1/cmdline; ls -d /proc/[0-9]* | wc -l'")
+    said = within(f"{SSH} root@203.0.113.10 'cat /proc/1/cmdline; echo; ls -d /proc/[0-9]* | wc -l'")
     assert "firstprocess" in said
     assert int(said.split()[-1]) < 12
 
@@ -147,7 +147,8 @@ END
 def test_the_inner_environment_has_stand_ins_and_no_credentials(begin: Callable[..., subprocess.Popen[str]]) -> None:
     outer = {**os.environ, "AWS_PROFILE": "production", "AWS_SECRET_ACCESS_KEY": "real", "SSH_AUTH_SOCK": "/x"}
     process = begin("sh", "-c", "env; cat $SKYSPAN_REHEARSAL_SECRETS; stat -c %a $SKYSPAN_REHEARSAL_SECRETS", env=outer)
-    said, _ = process.communicate(timeout=60)
+    said, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
     assert "production" not in said
     assert "AWS_SECRET_ACCESS_KEY=rehearsal" in said
     assert "SSH_AUTH_SOCK" not in said

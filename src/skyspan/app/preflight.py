@@ -20,6 +20,7 @@ from skyspan.model.expression import ExpressionError, evaluate
 from skyspan.model.secret import Secret
 from skyspan.model.value import Unknown, Value
 from skyspan.planning.resolve import Situation
+from skyspan.planning.settings import settings_of
 
 
 class _NoJournal:
@@ -62,7 +63,8 @@ async def _ask(
     if not isinstance(provider, SupportsPreflight):
         return []
     situation = Situation(prepared.checked.composition, prepared.inputs, secrets=secrets, folder=prepared.folder)
-    settings = {name: value for name, raw in declared.with_.items() if (value := _known(raw, situation)) is not _OPEN}
+    raw_settings = settings_of(declared, prepared.checked.composition.connections)
+    settings = {name: value for name, raw in raw_settings.items() if (value := _known(raw, situation)) is not _OPEN}
     request = ContextRequest(address, prepared.folder, {}, 1, None, _NoJournal())
     async with contexts.enter(request) as made:
         said = await provider.preflight(settings, made.reading)

@@ -13,7 +13,7 @@ from skyspan.app.session import Session
 from skyspan.contracts.store import DeploymentRecord
 from skyspan.model.composition import Composition
 from skyspan.model.error import CompositionError, UsageError
-from skyspan.model.expression import texts
+from skyspan.model.expression import Loc, parse, texts
 from skyspan.model.secret import Secret
 from skyspan.model.value import Value, digest
 from skyspan.planning.draft import Checked
@@ -83,10 +83,11 @@ async def read_secrets(session: Session, prepared: Prepared) -> dict[str, Secret
     stand_ins = _rehearsal_secrets(session.settings.rehearsal_secrets)
     found: dict[str, Secret] = {}
     missing = []
-    for loc, name in _secrets_read(prepared.raw):
+    for name, (loc, optional) in _secrets_read(prepared.raw).items():
         secret = stand_ins.get(name) or await session.store.secret(session.settings.workspace, name)
         if secret is not None:
             found[name] = secret
+        if secret is not None or optional:
             continue
         hint = f"echo -n VALUE | skyspan secrets set {name}"
         summary = f"secret {name} is not set in workspace {session.settings.workspace}"
@@ -96,16 +97,17 @@ async def read_secrets(session: Session, prepared: Prepared) -> dict[str, Secret
     return found
 
 
-def _secrets_read(raw: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
-    from skyspan.model.expression import references
-
-    found: dict[str, tuple[str | int, ...]] = {}
-    parts = {key: raw[key] for key in ("hosts", "stages") if key in raw}
+def _secrets_read(raw: Mapping[str, Any]) -> dict[str, tuple[Loc, bool]]:
+    """Each secret that is read: where first, and whether every reading of it has a default."""
+    found: dict[str, tuple[Loc, bool]] = {}
+    parts = {key: raw[key] for key in ("hosts", "connections", "stages") if key in raw}
     for loc, text in texts(parts):
-        for reference in references(text):
-            if reference.root == "secrets" and reference.path:
-                found.setdefault(str(reference.path[0]), loc)
-    return [(loc, name) for name, loc in found.items()]
+        for read in parse(text).reads():
+            if read.reference.root == "secrets" and read.reference.path:
+                name = str(read.reference.path[0])
+                first, optional = found.get(name, (loc, True))
+                found[name] = (first, optional and read.guarded)
+    return found
 
 
 def _rehearsal_secrets(path: Path | None) -> dict[str, Secret]:

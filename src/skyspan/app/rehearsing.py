@@ -20,6 +20,7 @@ from skyspan.model.error import CompositionError, SkyspanError, UsageError
 from skyspan.model.value import Value
 from skyspan.rehearsal.firstprocess import exit_status
 from skyspan.rehearsal.isolation import SBIN, require, run_isolated
+from skyspan.rehearsal.material import harmless
 from skyspan.rehearsal.report import EventKind, RehearsalEvent, RehearsalReport
 from skyspan.rehearsal.spec import Rehearsal
 
@@ -109,14 +110,12 @@ def _enter(
     path = environ.get("PATH", os.defpath)
     require(path)
     request |= {"world": given.world.model_dump(mode="json", exclude_unset=True)}
-    inner = {**environ, REQUEST: json.dumps(request), "PATH": f"{path}:{SBIN}"}
+    inner = {**harmless(environ), REQUEST: json.dumps(request), "PATH": f"{path}:{SBIN}"}
     # HOME is another one inside, so what it says about provider mirrors has to be named.
     for name in (".tofurc", ".terraformrc"):
         mirror = Path(environ.get("HOME", "/")) / name
         if mirror.is_file():
             inner.setdefault("TF_CLI_CONFIG_FILE", str(mirror))
-    # Python finds us again the way it found us this time.
-    inner["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)
     return run_isolated((sys.executable, "-m", "skyspan.app.rehearsing"), inner, inherit, meanwhile)
 
 
@@ -149,10 +148,13 @@ async def _inside(request: Mapping[str, Any], environ: Mapping[str, str]) -> int
         if events is not None:
             events.write(json.dumps(document) + "\n")
 
+    def happen(kind: EventKind, step: str, text: str) -> None:
+        tell(RehearsalEvent(kind, round(monotonic() - began, 3), step, text).document())
+
     def say(text: str) -> None:
         """A line of the world: an event of the cycle, or for people on standard error."""
         if events is not None:
-            tell(RehearsalEvent(EventKind.WORLD, round(monotonic() - began, 3), "", text).document())
+            happen(EventKind.WORLD, "", text)
         else:
             sys.stderr.write(f"{text}\n")
 
@@ -164,7 +166,7 @@ async def _inside(request: Mapping[str, Any], environ: Mapping[str, str]) -> int
         return await _command(request["command"], world)
     from skyspan.rehearsal.cycle import Cycle
 
-    cycle = Cycle(world, here, request["file"], request["name"], lambda event: tell(event.document()))
+    cycle = Cycle(world, here, request["file"], request["name"], happen)
     report = await _cancellable(cycle.run(monotonic() - began))
     tell({"report": report.document()})
     return 0 if report.passed else 1
@@ -172,21 +174,23 @@ async def _inside(request: Mapping[str, Any], environ: Mapping[str, str]) -> int
 
 async def _command(command: Sequence[str], world: World) -> int:
     """The command on our own streams and terminal, which no transport gives; it gets the signals that we get."""
+    loop = asyncio.get_running_loop()
+    from_terminal = os.isatty(0)
+    pid = 0
+
+    def forward(number: int) -> None:
+        if pid and (number != signal.SIGINT or not from_terminal):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    # Before it starts: it may already be answering when we would only get to this.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, forward, number)
     try:
         pid = _spawn(command, world.environment)
     except OSError as error:
         sys.stderr.write(f"cannot run {command[0]}: {error.strerror}\n")
         return 127 if isinstance(error, FileNotFoundError) else 126
-    loop = asyncio.get_running_loop()
-    from_terminal = os.isatty(0)
-
-    def forward(number: int) -> None:
-        if number != signal.SIGINT or not from_terminal:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, forward, number)
     return exit_status((await asyncio.to_thread(os.waitpid, pid, 0))[1])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +17,9 @@ Result = TypeVar("Result")
 def in_session(settings: Settings, work: Callable[[Session], Awaitable[Result]]) -> Result:
     """Run `work` with an open session."""
     from skyspan.app.session import open_session
+
+    # What is imported stays: without this, each full collection walks all of it again.
+    gc.freeze()
 
     async def run() -> Result:
         async with open_session(settings) as session:

@@ -50,7 +50,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
 HELP = """\
 Usage: skyspan [OPTIONS] VERB [ARGUMENTS]
 
-One deployment across clouds, clusters, hosts and labs, and the link between them.
+One deployment across clouds, clusters, hosts and labs,
+and the link between them.
 
   Write     init  validate  graph  schema
   Change    plan  up  create  start  stop  destroy  cancel
@@ -95,6 +96,14 @@ class Verbs(click.Group):
             ctx.fail(f"no such verb {name!r}." + (f" Did you mean {near[0]!r}?" if near else " See skyspan --help."))
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read our output has had enough; click would call that a failure. Nothing must be flushed again.
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+            return 0
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(HELP)
 
@@ -126,10 +135,6 @@ def _run() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has had enough; Python must not try to flush it again.
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
-        return 0
     except SkyspanError as error:
         return _told(error)
     except Exception as error:

@@ -39,7 +39,9 @@ Seconds: TypeAlias = Annotated[
     float,
     BeforeValidator(seconds),
     Field(gt=0),
-    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "examples": ["30s", "5m"]}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "examples": ["30s", "5m"]}]}
+    ),
 ]
 
 

@@ -189,7 +189,7 @@ class RecordedEvent:
 
 
 def event_record(event: Event) -> dict[str, Any]:
-    """The event's fields as JSON data, without its kind. Shares what the event holds: write it out, do not change it."""
+    """The event's fields as JSON data, without its kind; shared with the event, so to be written out, not changed."""
     # Not `asdict`: its deep copies cost more than the transaction that stores the event.
     record = {item.name: getattr(event, item.name) for item in fields(event)}
     if isinstance(event, RunStarted):

@@ -86,7 +86,7 @@ def _follows(item: dict[str, Any], loc: Loc, way: list[Value], misspelt: set[Loc
     """Whether the error only follows from another: a key missing because it is misspelt, a list short of bad items."""
     if item["type"] == "missing":
         return loc in misspelt
-    return item["type"] == "too_short" and len(way[-1]) >= item["ctx"].get("min_length", 1)
+    return item["type"] == "too_short" and bool(len(way[-1]) >= item["ctx"].get("min_length", 1))
 
 
 def _wrong_type(items: list[dict[str, Any]], full: Loc, source: Source) -> Diagnostic:

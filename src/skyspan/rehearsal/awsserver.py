@@ -192,11 +192,21 @@ def _set_body(environ: dict[str, Any], data: bytes) -> None:
 def _resources(client: Any) -> Mapping[str, str]:
     """Everything that exists, by id, with the name of its kind."""
     found = {item[key]: kind for call, items, key, kind in _KINDS for item in getattr(client, call)()[items]}
+    # moto keeps the interfaces of an instance that it terminated; AWS deletes them with it.
+    for interface in client.describe_network_interfaces()["NetworkInterfaces"]:
+        if interface.get("SubnetId") not in found or _terminated(client, interface):
+            found.pop(interface["NetworkInterfaceId"], None)
     return found | {
         instance["InstanceId"]: "instance"
         for instance in _instances(client)
         if instance["State"]["Name"] != "terminated"
     }
+
+
+def _terminated(client: Any, interface: Any) -> bool:
+    """Whether the interface was that of an instance which is no more."""
+    owner = interface.get("Attachment", {}).get("InstanceId")
+    return any(one["InstanceId"] == owner and one["State"]["Name"] == "terminated" for one in _instances(client))
 
 
 def _instances(client: Any) -> list[Any]:

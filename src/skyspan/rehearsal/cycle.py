@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from skyspan.contracts.transport import Command, Completed, Spawner, StopLadder, Stream
-from skyspan.rehearsal.report import EventKind, RehearsalEvent, RehearsalReport, StepReport, Verdict
+from skyspan.rehearsal.report import EventKind, RehearsalReport, StepReport, Verdict
 from skyspan.rehearsal.snapshot import differences, take
 from skyspan.rehearsal.world import World
 
@@ -43,21 +43,24 @@ LAST = "destroy"
 
 
 class Cycle:
-    """One rehearsal of a composition inside a running world. `file` is its path, `name` the deployment's."""
+    """One rehearsal of a composition inside a running world.
+
+    `file` is its path, `name` the deployment's; `tell` gets each event's kind, its step and its text.
+    """
 
     def __init__(
-        self, world: World, spawner: Spawner, file: str, name: str, tell: Callable[[RehearsalEvent], None]
+        self, world: World, spawner: Spawner, file: str, name: str, tell: Callable[[EventKind, str, str], None]
     ) -> None:
         self._world = world
         self._spawner = spawner
         self._file = file
         self._name = name
         self._tell = tell
-        self._began = monotonic()
         self._step = ""
 
     async def run(self, boot_s: float = 0.0) -> RehearsalReport:
         """All steps in order, then the proof; after a failure only the destruction is still tried."""
+        began = monotonic()
         before = await take(self._world)
         reports: list[StepReport] = []
         for step in STEPS:
@@ -66,11 +69,10 @@ class Cycle:
                 continue
             reports.append(await self._perform(step))
         proof, leftovers = await self._prove(before)
-        return RehearsalReport(self._name, (*reports, proof), leftovers, boot_s, boot_s + monotonic() - self._began)
+        return RehearsalReport(self._name, (*reports, proof), leftovers, boot_s, boot_s + monotonic() - began)
 
-    def say(self, text: str, kind: EventKind = EventKind.WORLD) -> None:
-        """Tell a line of the world."""
-        self._tell(RehearsalEvent(kind, round(monotonic() - self._began, 3), self._step, text))
+    def _say(self, kind: EventKind, text: str) -> None:
+        self._tell(kind, self._step, text)
 
     async def _perform(self, step: Step) -> StepReport:
         self._begin(step.name, step.title)
@@ -95,13 +97,13 @@ class Cycle:
         start = monotonic()
         leftovers = differences(before, await take(self._world))
         for line in leftovers:
-            self.say(line, EventKind.LINE)
+            self._say(EventKind.LINE, line)
         fault = f"{len(leftovers)} differences to the world before" if leftovers else ""
         return self._end("proof", title, start, fault), leftovers
 
     def _begin(self, name: str, title: str) -> None:
         self._step = name
-        self.say(title, EventKind.STEP)
+        self._say(EventKind.STEP, title)
 
     def _end(
         self,
@@ -113,12 +115,12 @@ class Cycle:
         stages: Mapping[str, str] | None = None,
     ) -> StepReport:
         verdict = Verdict.FAILED if fault else Verdict.PASSED
-        self.say(f"{verdict.value}: {fault}" if fault else verdict.value, EventKind.VERDICT)
+        self._say(EventKind.VERDICT, f"{verdict.value}: {fault}" if fault else verdict.value)
         return StepReport(name, title, verdict, monotonic() - start, fault, exit_code, stages)
 
     async def _skyspan(self, *words: str, quiet: bool = False) -> Completed:
         """Run the command line; its progress (standard error) is told line by line."""
-        lines = _Lines(lambda text: self.say(text, EventKind.LINE))
+        lines = _Lines(lambda text: self._say(EventKind.LINE, text))
 
         def hear(stream: Stream, data: bytes) -> None:
             if stream is Stream.ERR and not quiet:

@@ -52,8 +52,8 @@ def rules(faults: Faults) -> str:
     for pair in sorted(map(sorted, faults.cut)):
         lines += [f"  {direction} drop" for direction in _both(pair)]
     for pair, percent in sorted((sorted(pair), percent) for pair, percent in faults.loss.items()):
-        share = round(percent * 10)
-        lines += [f"  {direction} numgen random mod 1000 < {share} drop" for direction in _both(pair)]
+        chance = f" numgen random mod 1000 < {round(percent * 10)}" if percent < 100 else ""
+        lines += [f"  {direction}{chance} drop" for direction in _both(pair)]
     for site, size in sorted(faults.mtu.items()):
         port = _port(site)
         lines += [f'  iifname "{port}" meta length > {size} drop', f'  oifname "{port}" meta length > {size} drop']

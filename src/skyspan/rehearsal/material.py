@@ -16,8 +16,10 @@ _DROPPED_PREFIXES = tuple(
     for name in ("ARM", "AWS", "AZURE", "CLOUDSDK", "DIGITALOCEAN", "GCLOUD", "GOOGLE", "SKYSPAN", "TS", "XDG")
 )
 _DROPPED = frozenset(
-    "ALL_PROXY DOCKER_HOST FTP_PROXY GITHUB_TOKEN GITLAB_TOKEN HCLOUD_TOKEN HTTPS_PROXY HTTP_PROXY KUBECONFIG "
-    "SSH_AGENT_PID SSH_AUTH_SOCK VAULT_ADDR VAULT_TOKEN".split()
+    {
+        *("ALL_PROXY", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSH_AGENT_PID", "SSH_AUTH_SOCK"),
+        *("DOCKER_HOST", "GITHUB_TOKEN", "GITLAB_TOKEN", "HCLOUD_TOKEN", "KUBECONFIG", "VAULT_ADDR", "VAULT_TOKEN"),
+    }
 )
 _KEPT = frozenset({"SKYSPAN_TOOLS", "SKYSPAN_TERRAFORM_CONFIG", "SKYSPAN_CONCURRENCY"})
 
@@ -63,16 +65,20 @@ class Places:
         return self.root / "machines" / name
 
 
-def environment(
-    outer: Mapping[str, str], rehearsal: Rehearsal, places: Places, aws_url: str, public_keys: Mapping[str, str]
-) -> dict[str, str]:
-    """The environment of everything in the world: the caller's, without credentials or ways to real services."""
-    kept = {
+def harmless(outer: Mapping[str, str]) -> dict[str, str]:
+    """An environment without credentials, proxies and Skyspan's own settings: also for what runs the world itself."""
+    return {
         name: value
         for name, value in outer.items()
         if name in _KEPT or not (name.upper() in _DROPPED or name.upper().startswith(_DROPPED_PREFIXES))
     }
-    kept |= {
+
+
+def environment(
+    outer: Mapping[str, str], rehearsal: Rehearsal, places: Places, aws_url: str, public_keys: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of everything in the world: the caller's, without credentials or ways to real services."""
+    kept = harmless(outer) | {
         "HOME": str(places.root / "user"),
         "TMPDIR": str(places.root / "tmp"),
         "SKYSPAN_HOME": str(places.root / "home"),

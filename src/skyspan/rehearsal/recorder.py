@@ -52,4 +52,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    Recorder(int(sys.argv[1])).serve_forever()
+    service = Recorder(int(sys.argv[1]))
+    print("listening", flush=True)
+    service.serve_forever()

@@ -17,7 +17,7 @@ from skyspan.contracts.transport import Command, Completed, Process, Spawner, St
 from skyspan.model.error import ToolFailedError
 from skyspan.rehearsal import cloud, faults, material, recorder, topology
 from skyspan.rehearsal.awsserver import AwsServer
-from skyspan.rehearsal.machine import Machine, boot, furnish, quoted
+from skyspan.rehearsal.machine import BOOT_S, Machine, boot, furnish, quoted
 from skyspan.rehearsal.spec import GivenSecret, Rehearsal
 from skyspan.rehearsal.topology import CONTROL, ROUTER
 
@@ -150,11 +150,13 @@ class World:
         for folder in ("user", "tmp", "home", "keys", "machines"):
             (self.places.root / folder).mkdir(parents=True, mode=0o700)
         Path("/run/netns").mkdir(exist_ok=True)
-        await self._make_keys()
-        await self._boot_machines()
-        await self._wire()
-        await self._start_services()
-        await self._start_aws()
+        # Importing the stand-in cloud takes longest, and nothing talks to it before the rest is there.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._start_aws())
+            await self._make_keys()
+            await self._boot_machines()
+            await self._wire()
+            await self._start_services()
         self._provide()
 
     async def _make_keys(self) -> None:
@@ -201,12 +203,28 @@ class World:
         names = self.places.root / "hosts"
         names.write_text(self._names())
         await self._script("name the machines", f"mount --bind {names} /etc/hosts")
+        if self.rehearsal.aws:
+            await self._script("guard the edge", _fed(ROUTER, cloud.edge_filter(self._state)))
 
     async def _start_services(self) -> None:
         for name, host in self.rehearsal.hosts.items():
             for service in host.services.values():
                 argv = ("ip", "netns", "exec", name, sys.executable, "-I", "-S", recorder.__file__, str(service.port))
-                self._services.append(await self._spawner.start(Command(argv, ladder=StopLadder(0.5, 0.5))))
+                self._services.append(await self._listening(name, Command(argv, ladder=StopLadder(0.5, 0.5))))
+
+    async def _listening(self, name: str, command: Command) -> Process:
+        """Start a service and wait for its first word, which it says once it listens."""
+        said = asyncio.Event()
+        process = await self._spawner.start(command, lambda *_: said.set())
+        ended = asyncio.ensure_future(process.wait())
+        spoke = asyncio.ensure_future(said.wait())
+        done, _ = await asyncio.wait({ended, spoke}, timeout=BOOT_S, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        spoke.cancel()
+        if spoke not in done:
+            words = (await process.stop()).last_words()
+            raise ToolFailedError(f"a service of the stand-in {name} did not start", detail=words)
+        return process
 
     async def _start_aws(self) -> None:
         pool = self.rehearsal.elastic_ips

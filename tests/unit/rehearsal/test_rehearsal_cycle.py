@@ -11,7 +11,10 @@ BY_NAME = {step.name: step for step in STEPS}
 
 
 def status(deployment: str, *stages: str) -> Mapping[str, Any]:
-    return {"status": deployment, "stages": [{"name": f"s{i}", "status": one, "reason": ""} for i, one in enumerate(stages)]}
+    return {
+        "status": deployment,
+        "stages": [{"name": f"s{i}", "status": one, "reason": ""} for i, one in enumerate(stages)],
+    }
 
 
 def test_a_step_passes_when_the_deployment_is_what_it_should_be() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from skyspan.model.error import UsageError
 from skyspan.rehearsal.faults import Faults, changed, rules
 
@@ -40,7 +41,9 @@ def test_clearing_mends_everything() -> None:
     assert after("cut cloud lab", "mtu lab 1380", "clear") == Faults()
 
 
-@pytest.mark.parametrize("words", ["cut cloud", "cut cloud mars", "cut lab lab", "loss cloud lab much", "mtu lab 12", "melt"])
+@pytest.mark.parametrize(
+    "words", ["cut cloud", "cut cloud mars", "cut lab lab", "loss cloud lab much", "mtu lab 12", "melt"]
+)
 def test_an_instruction_that_makes_no_sense_is_refused_with_what_to_write(words: str) -> None:
     with pytest.raises(UsageError) as refused:
         after(words)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from skyspan.rehearsal.snapshot import differences, files, network
@@ -64,5 +63,5 @@ def test_files_below_are_seen_by_content_and_scratch_folders_are_not(tmp_path: P
 def test_a_changed_mode_is_a_difference(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     before = set(files(tmp_path, tmp_path))
-    os.chmod(tmp_path / "f", 0o600)
+    (tmp_path / "f").chmod(0o600)
     assert set(files(tmp_path, tmp_path)) != before

@@ -33,8 +33,8 @@ class Upward:
 class Facts:
     """What one file says. `backend` is the kind of its backend block (`cloud` for a cloud block), or nothing.
 
-    `needs` are the parts that decide what init has to install. `configurations` are the provider blocks: local name
-    and alias; `variables` the declared inputs. `providers` are the local names of all providers that the file uses in some way.
+    `needs` are the parts that decide what init has to install. `providers` are the local names of all providers that
+    the file uses in some way, `configurations` the provider blocks (local name and alias), `variables` the inputs.
     """
 
     backend: str = ""
