@@ -42,7 +42,7 @@ bench: tools ## the budgets, measured beside other tools
 	$(BIN)/python -m bench
 
 golden: setup ## renew the golden files; review them as a diff
-	SKYSPAN_GOLDEN=renew $(BIN)/pytest -q tests/golden
+	$(BIN)/pytest -q tests/golden --renew
 
 lock: ## renew requirements/*.txt from pyproject.toml (make lock ARGS=--upgrade for newer versions)
 	tools/lock $(ARGS)

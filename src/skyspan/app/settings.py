@@ -87,7 +87,7 @@ def read_settings(
 
 @dataclass(frozen=True, slots=True)
 class ToolFinder:
-    """Finds external programs: the installation's own folders first, then PATH. Implements `contracts.context.Tools`."""
+    """Finds external programs: the installation's own folders first, then PATH. A `contracts.context.Tools`."""
 
     folders: tuple[Path, ...]
     path: str
@@ -160,3 +160,9 @@ def _tool_settings(env: Mapping[str, str]) -> Mapping[str, str]:
 def process_environment() -> Mapping[str, str]:
     """The whole environment as it is, for a child that is Skyspan itself."""
     return dict(os.environ)
+
+
+def colours(environ: Mapping[str, str] | None = None) -> bool | None:
+    """False where `NO_COLOR` is set to anything (no-color.org); else None: colours where there is a terminal."""
+    env = os.environ if environ is None else environ
+    return False if env.get("NO_COLOR") else None

@@ -13,7 +13,7 @@ import click
 
 from skyspan import __version__
 from skyspan.cli.options import Globals, global_options, remember
-from skyspan.model.error import SkyspanError
+from skyspan.model.error import SkyspanError, UsageError
 
 EXIT_CANCELLED = 130
 
@@ -119,20 +119,27 @@ def skyspan(ctx: click.Context, /, **given: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its pinned status."""
+    from skyspan.app.settings import colours
     from skyspan.cli.views.problem import ensure_printable
 
     ensure_printable()
-    sys.exit(_run())
+    wanted = colours()
+    # A context of our own, so that errors told after the verb's own context has ended look the same.
+    with click.Context(skyspan, color=wanted).scope():
+        status = _run(wanted)
+    sys.exit(status)
 
 
-def _run() -> int:
+def _run(color: bool | None) -> int:
     try:
-        result = skyspan.main(standalone_mode=False)
+        result = skyspan.main(standalone_mode=False, color=color)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_CANCELLED
     except click.ClickException as error:
+        if "--json" in sys.argv:
+            return _told(UsageError(error.format_message()))
         error.show()
         return error.exit_code
     except SkyspanError as error:

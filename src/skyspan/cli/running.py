@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,7 +70,29 @@ def agree(question: str, yes: bool, show: Callable[[], None]) -> bool:
             hint="look with `skyspan plan`, then give --yes",
         )
     show()
-    return click.confirm(question, err=True)
+    with _ctrl_c_ends_the_question():
+        return click.confirm(question, err=True)
+
+
+def declined(given: Globals) -> int:
+    """Nothing is done, as the person did not agree: say so, and give the exit status."""
+    from skyspan.cli.views.document import show_document
+    from skyspan.cli.views.problem import note
+
+    if given.as_json:
+        show_document({"error": {"kind": "Declined", "summary": "nothing was done", "detail": "", "hint": ""}})
+    note("nothing was done")
+    return EXIT_FAILED
+
+
+@contextmanager
+def _ctrl_c_ends_the_question() -> Iterator[None]:
+    """asyncio answers the first Ctrl-C by cancelling its task, which does not reach somebody who waits for a key."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _next_steps(document: dict[str, Any], verb: Verb) -> tuple[str, ...]:

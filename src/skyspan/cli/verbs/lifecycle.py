@@ -9,7 +9,7 @@ import click
 
 from skyspan.cli.asyncs import in_session
 from skyspan.cli.options import Globals, composition_option, consent_option, deployment_name, verb
-from skyspan.cli.running import agree, finish, run_and_show
+from skyspan.cli.running import agree, declined, finish, run_and_show
 from skyspan.model.lifecycle import Verb
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _run(given: Globals, what: Verb, name: str, only: tuple[str, ...] = (), *, y
         return await run_and_show(session, given, request)
 
     result = in_session(given.settings(), work)
-    return finish(given, result, what) if result is not None else 1
+    return finish(given, result, what) if result is not None else declined(given)
 
 
 async def _request(session: Session, what: Verb, name: str, only: tuple[str, ...]) -> Request:

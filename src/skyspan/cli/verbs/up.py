@@ -18,7 +18,7 @@ from skyspan.cli.options import (
     parse_inputs,
     verb,
 )
-from skyspan.cli.running import agree, finish, run_and_show
+from skyspan.cli.running import agree, declined, finish, run_and_show
 from skyspan.model.error import RefusedError
 from skyspan.model.lifecycle import DeploymentStatus, Verb
 
@@ -79,7 +79,7 @@ def _up(given: Globals, options: Options, *, fresh: bool) -> int:
         return await run_and_show(session, given, request) if request is not None else None
 
     result = in_session(given.settings(), work)
-    return finish(given, result, Verb.UP, strict=options.strict) if result is not None else 1
+    return finish(given, result, Verb.UP, strict=options.strict) if result is not None else declined(given)
 
 
 async def _request(session: Session, given: Globals, options: Options, *, fresh: bool) -> Request | None:
@@ -126,7 +126,8 @@ async def _refuse_existing(session: Session, name: str) -> None:
     known = await session.store.deployment(session.address(name))
     if known is None or known.status in (DeploymentStatus.PENDING, DeploymentStatus.DESTROYED):
         return
+    made = f"made {timestamp(known.created_at)} from {known.folder}"
     raise RefusedError(
-        f"deployment {name} exists already: {known.status.value}, made {timestamp(known.created_at)} from {known.folder}",
+        f"deployment {name} exists already: {known.status.value}, {made}",
         hint=f"`skyspan status {name}` shows it; `skyspan up` changes it; `skyspan up NAME` makes another one",
     )
