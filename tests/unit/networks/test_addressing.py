@@ -53,7 +53,7 @@ def test_the_last_free_pair_of_a_pool_is_found() -> None:
 
 
 def test_an_exhausted_pool_says_so() -> None:
-    with pytest.raises(PoolExhaustedError, match="no tunnel addresses are left in 192.0.2.0/30"):
+    with pytest.raises(PoolExhaustedError, match=r"no tunnel addresses are left in 192\.0\.2\.0/30"):
         allocate_pair("x", networks("192.0.2.0/30"), networks("192.0.2.0/31", "192.0.2.2/31"))
 
 

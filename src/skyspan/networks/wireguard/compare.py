@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
 
 from skyspan.model.change import Action, ResourceChange
 from skyspan.model.error import SpecError, ToolMissingError
 from skyspan.networks.addressing import Network
-from skyspan.networks.peers import shadowed
+from skyspan.networks.peers import Route, shadowed
 from skyspan.networks.wireguard.config import NO_PSK, config_text
 from skyspan.networks.wireguard.keys import Keys
 from skyspan.networks.wireguard.link import ROUTE_PROTOCOL, EndState
@@ -149,10 +149,13 @@ def refuse_missing_tools(end: EndState, seen: Survey) -> None:
         )
 
 
-def refuse_collisions(end: EndState, seen: Survey) -> None:
-    """Raise SpecError when something on the host is in the way; nothing was touched yet."""
+def refuse_collisions(end: EndState, seen: Survey, leaving: frozenset[str]) -> None:
+    """Raise SpecError when something on the host is in the way; nothing was touched yet.
+
+    `leaving` are interfaces of this stage that go before the new one comes; whose a port is cannot be seen, so then it
+    is left to `wg` to complain."""
     _refuse_foreign_interface(end, seen)
-    if end.port in seen.ports_in_use and seen.port != end.port:
+    if end.port in seen.ports_in_use and seen.port != end.port and not leaving:
         raise SpecError(
             f"UDP port {end.port} of {end.host} is in use",
             hint=f"give the end {end.host} another `port`; `ss -lunp` on the host shows who has it",
@@ -160,13 +163,14 @@ def refuse_collisions(end: EndState, seen: Survey) -> None:
     own = {ip_interface(text).ip for text in end.addresses} | {ip_address(peer) for peer in end.peer_addresses}
     for device, texts in seen.others.items():
         for text in texts:
-            if ip_interface(text).ip in own:
+            if ip_interface(text).ip in own and device not in leaving:
                 raise SpecError(
                     f"the tunnel's address {text} is in use on {end.host}, by {device}",
                     hint="name a free network of two addresses: `tunnel: 10.254.0.0/31`",
                 )
-    in_the_way = list(shadowed(end.destinations, seen.routes, end.interface, str(ROUTE_PROTOCOL)))
-    in_the_way += list(_routed_by_another_link(end, seen))
+    staying = [route for route in seen.routes if route.device not in leaving]
+    in_the_way = list(shadowed(end.destinations, staying, end.interface, str(ROUTE_PROTOCOL)))
+    in_the_way += list(_routed_by_another_link(end, staying))
     if in_the_way:
         raise SpecError(
             f"routes on {end.host} are in the way: {in_the_way[0]}",
@@ -175,9 +179,9 @@ def refuse_collisions(end: EndState, seen: Survey) -> None:
         )
 
 
-def _routed_by_another_link(end: EndState, seen: Survey) -> Iterator[str]:
+def _routed_by_another_link(end: EndState, routes: Sequence[Route]) -> Iterator[str]:
     """Routes of ours for the same prefix over another link's interface."""
-    for route in seen.routes:
+    for route in routes:
         if route.protocol == str(ROUTE_PROTOCOL) and route.device != end.interface and route.prefix in end.destinations:
             yield f"{route.prefix} is already routed over another link, {route.device}"
 

@@ -13,7 +13,7 @@ from skyspan.model.value import digest
 from skyspan.networks.addressing import POOL_V6, POOLS_V4, Network, PoolExhaustedError, allocate_pair, interface_name
 from skyspan.networks.firewall import Address, LinkFilter, ruleset
 from skyspan.networks.peers import Site, conflicts
-from skyspan.networks.wireguard.spec import End, WireguardSpec, endpoint
+from skyspan.networks.wireguard.spec import End, WireguardSpec, parse_endpoint
 
 ROUTE_PROTOCOL = 241
 """The number that marks our routes (rtnetlink(7), rtm_protocol): not among those of iproute2's rt_protos."""
@@ -68,9 +68,9 @@ def interface_of(spec: WireguardSpec, address: StageAddress) -> str:
     return spec.interface or interface_name(str(address))
 
 
-def spec_digest(spec: WireguardSpec) -> str:
-    """A digest of all settings; kept sealed only, as settings may hold keys."""
-    return digest(spec.model_dump())
+def settings_digest(spec: WireguardSpec, ends: tuple[EndState, EndState]) -> str:
+    """A digest of all settings and of where the ends find each other; kept sealed only, as settings may hold keys."""
+    return digest([spec.model_dump(), [end.calls for end in ends]])
 
 
 def plan_ends(spec: WireguardSpec, address: StageAddress, hosts: Mapping[str, Host]) -> tuple[EndState, EndState]:
@@ -147,7 +147,7 @@ def _outside(end: End, hosts: Mapping[str, Host]) -> tuple[str, int]:
         )
     if end.endpoint is None:
         return ("" if end.nat else hosts[end.host].address), end.port
-    address, port = endpoint(end.endpoint)
+    address, port = parse_endpoint(end.endpoint)
     return address, port or end.port
 
 

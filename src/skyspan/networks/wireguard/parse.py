@@ -83,7 +83,11 @@ def parse_survey(text: str, interface: str) -> Survey:
     seen = next((item for item in link if item.get("ifname") == interface), None)
     listen, peers = _dump(parts["wg"])
     addresses = _addresses(_json(parts["addr"]))
-    routes = [_route(item) for item in (*_json(parts["route4"]), *_json(parts["route6"]))]
+    routes = [
+        _route(item, everything)
+        for name, everything in (("route4", "0.0.0.0/0"), ("route6", "::/0"))
+        for item in _json(parts[name])
+    ]
     kind = (seen or {}).get("linkinfo", {}).get("info_kind", "")
     return Survey(
         tools={name: found == "yes" for name, found in _pairs(parts["tools"])},
@@ -159,10 +163,8 @@ def _addresses(items: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]
     }
 
 
-def _route(item: Mapping[str, Any]) -> tuple[Route, OwnRoute | None]:
-    destination = item["dst"]
-    if destination == "default":
-        destination = "0.0.0.0/0" if ":" not in item.get("gateway", "") else "::/0"
+def _route(item: Mapping[str, Any], everything: str) -> tuple[Route, OwnRoute | None]:
+    destination = everything if item["dst"] == "default" else item["dst"]
     protocol = str(item.get("protocol", ""))
     route = Route(
         prefix=ip_network(destination, strict=False),

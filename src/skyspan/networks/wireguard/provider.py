@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Stream
 from skyspan.model.change import Action, Change, Observation, ResourceChange
+from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.error import NotReadyError, StageError
-from skyspan.model.value import OutputValue, digest
+from skyspan.model.value import digest
 from skyspan.networks.wireguard import compare, hosts
 from skyspan.networks.wireguard.keys import Keys, Memory, Place, forget, keys_of, recall, remember, with_keys
-from skyspan.networks.wireguard.link import EndState, plan_ends, spec_digest
+from skyspan.networks.wireguard.link import EndState, plan_ends, settings_digest
+from skyspan.networks.wireguard.observation import Look, certain_outputs, observation
 from skyspan.networks.wireguard.parse import Survey
+from skyspan.networks.wireguard.preflight import findings
 from skyspan.networks.wireguard.ready import Leg, clock_differences, expected, legs_of, summary
 from skyspan.networks.wireguard.spec import WireguardSpec
 
@@ -23,25 +26,6 @@ CLOCKS_APART_S = 120.0
 right or a gateway that reboots with its old one is not listened to (WireGuard paper, section 5.4.2)."""
 
 _PAUSE_S = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Both ends, as they are to be and as they are."""
-
-    ends: tuple[EndState, EndState]
-    keys: Keys
-    seen: Sequence[Survey]
-
-    def differences(self) -> tuple[ResourceChange, ...]:
-        return tuple(
-            item
-            for end, seen in zip(self.ends, self.seen, strict=True)
-            for item in compare.differences(end, self.keys, seen)
-        )
-
-    def present(self) -> bool:
-        return any(seen.present and compare.is_ours(end, seen) for end, seen in zip(self.ends, self.seen, strict=True))
 
 
 class WireguardProvider:
@@ -60,60 +44,76 @@ class WireguardProvider:
         if memory is None or keys is None:
             return Observation.absent("it has not been made yet")
         ends = plan_ends(spec, ctx.address, ctx.hosts)
-        look = _Look(ends, keys, await hosts.survey(ends, ctx, probe=True))
+        look = Look(ends, keys, await hosts.survey(ends, ctx, probe=True))
         if not look.present():
             return Observation.absent("neither gateway has the link's interface")
         legs = (*legs_of(ends, keys, look.seen), *await expected(spec.expect, ends, ctx.places))
         for leg in legs:
             if not leg.ok:
                 ctx.report.line(leg.line())
-        return _observation(spec, look, legs, memory)
+        return observation(look, legs, as_applied=memory.applied == settings_digest(spec, ends))
 
     async def plan(self, spec: WireguardSpec, seen: Observation, ctx: ReadContext) -> Change:
         ends = plan_ends(spec, ctx.address, ctx.hosts)
         memory = await recall(ctx.kept) or Memory()
-        leaving = tuple(
-            ResourceChange(f"{place.host}: interface {place.interface}", Action.DESTROY)
-            for place in _leaving(memory, spec, ends)
-        )
+        settings = settings_digest(spec, ends)
+        action, reason = Action.UPDATE, seen.reason
+        found: tuple[ResourceChange, ...] = ()
         if not seen.exists:
-            made = tuple(item for end in ends for item in compare.creation(end))
-            return _change(Action.CREATE, spec, seen, seen.reason, (*made, *leaving))
-        if seen.drifted:
-            return _change(Action.UPDATE, spec, seen, seen.reason, (*seen.drift, *leaving))
-        if memory.applied == spec_digest(spec):
-            # Nothing differs, so there is nothing to list: it is configured again and waited for.
-            return Change.none(seen) if seen.healthy else _change(Action.UPDATE, spec, seen, seen.reason, ())
-        keys = keys_of(spec, memory)
-        found = _Look(ends, keys, await hosts.survey(ends, ctx, probe=False)).differences() if keys else ()
-        reason = "its settings changed" if memory.applied else "an apply did not come to its end"
-        return _change(Action.UPDATE, spec, seen, reason, (*found, *leaving))
+            action, found = Action.CREATE, tuple(item for end in ends for item in compare.creation(end))
+        elif seen.drifted:
+            found = seen.drift
+        elif memory.applied == settings:
+            # Nothing differs: a link that only carries no traffic is waited for, and its failing leg named.
+            if seen.healthy:
+                return Change.none(seen)
+        else:
+            keys = keys_of(spec, memory)
+            found = Look(ends, keys, await hosts.survey(ends, ctx, probe=False)).differences() if keys else ()
+            reason = "its settings changed" if memory.applied else "an apply did not come to its end"
+        leaving = [
+            ResourceChange(f"{place.host}: interface {place.interface}", Action.DESTROY)
+            for place in _leaving(memory, ends)
+        ]
+        listed = (*found, *leaving)
+        return Change(
+            action,
+            reason,
+            listed,
+            based_on=seen.fingerprint,
+            meaning=digest([action.value, [(item.address, item.action.value) for item in listed], settings]),
+            outputs=certain_outputs(ends),
+        )
 
     async def apply(self, spec: WireguardSpec, change: Change, ctx: StageContext) -> Observation:
         ends = plan_ends(spec, ctx.address, ctx.hosts)
-        ctx.report.line(f"generate: {ends[0].interface} between {ends[0].host} and {ends[1].host}")
+        settings = settings_digest(spec, ends)
         before = await recall(ctx.kept) or Memory()
+        leaving = _leaving(before, ends)
         seen = await hosts.survey(ends, ctx, probe=False)
-        _refuse_what_cannot_work(ends, seen, ctx)
+        _refuse_what_cannot_work(ends, seen, leaving, ctx)
+        ctx.report.line(f"generate: {ends[0].interface} between {ends[0].host} and {ends[1].host}")
         memory = with_keys(before, spec)
         keys = _made_keys(spec, memory)
         for secret in (*keys.private.values(), *((keys.psk,) if keys.psk else ())):
             ctx.report.conceal(secret)
         wanted = tuple(Place(end.host, end.interface) for end in ends)
-        memory = replace(
-            memory, places=tuple(dict.fromkeys((*before.places, *wanted))), applied=_unless_changed(before, spec)
-        )
+        # Before the first host is touched, so that destroy knows where to look; other settings do not count as applied.
+        applied = before.applied if before.applied == settings else ""
+        memory = replace(memory, places=tuple(dict.fromkeys((*before.places, *wanted))), applied=applied)
         if memory != before:
             await remember(ctx.kept, memory)
-        await hosts.all_of(hosts.remove(place, str(ctx.address), ctx) for place in _leaving(memory, spec, ends))
-        look = _Look(ends, keys, seen)
+        if leaving:
+            await hosts.all_of(hosts.remove(place, str(ctx.address), ctx) for place in leaving)
+            seen = await hosts.survey(ends, ctx, probe=False)
+        look = Look(ends, keys, seen)
         await hosts.all_of(_change_end(end, look, ctx) for end in ends)
         ctx.report.line("validate: handshake, pings both ways, full-size packets, expected services")
         look, legs = await _until_ready(spec, look, ctx)
-        done = replace(memory, places=wanted, applied=spec_digest(spec))
+        done = replace(memory, places=wanted, applied=settings)
         if done != memory:
             await remember(ctx.kept, done)
-        return _observation(spec, look, legs, done)
+        return observation(look, legs, as_applied=True)
 
     async def destroy(self, spec: WireguardSpec, ctx: StageContext) -> None:
         memory = await recall(ctx.kept)
@@ -138,11 +138,18 @@ class WireguardProvider:
     async def stop(self, spec: WireguardSpec, ctx: StageContext) -> None:
         """Take the interfaces down; keys, files and firewall stay."""
         memory = await recall(ctx.kept) or Memory()
+        for place in memory.places:
+            ctx.report.line(f"stop: taking down {place.interface} on {place.host}, keeping its keys and files")
         await hosts.all_of(hosts.lower(place, str(ctx.address), ctx) for place in memory.places)
 
     async def start(self, spec: WireguardSpec, ctx: StageContext) -> Observation:
         """Bring the link back with the keys it had, and prove it."""
         return await self.apply(spec, Change(Action.UPDATE, "started"), ctx)
+
+    async def preflight(self, settings: Mapping[str, Any], ctx: ReadContext) -> tuple[Diagnostic, ...]:
+        """Says which prefixes cannot be joined. Nothing is needed on this machine; what the gateways lack is said when
+        they are looked at, before they are touched."""
+        return tuple(findings(settings))
 
     def describe_link(self, spec: WireguardSpec) -> Mapping[str, Any]:
         """The ends with their prefixes, and what may pass."""
@@ -150,15 +157,10 @@ class WireguardProvider:
         return {"ends": ends, "allow": list(spec.allow)}
 
 
-def _leaving(memory: Memory, spec: WireguardSpec, ends: Sequence[EndState]) -> tuple[Place, ...]:
+def _leaving(memory: Memory, ends: Sequence[EndState]) -> tuple[Place, ...]:
     """Where the stage once made an interface that the settings no longer want."""
     wanted = {Place(end.host, end.interface) for end in ends}
     return tuple(place for place in memory.places if place not in wanted)
-
-
-def _unless_changed(memory: Memory, spec: WireguardSpec) -> str:
-    """What counts as applied while an apply goes on: the same settings do, others do not."""
-    return memory.applied if memory.applied == spec_digest(spec) else ""
 
 
 def _made_keys(spec: WireguardSpec, memory: Memory) -> Keys:
@@ -167,12 +169,15 @@ def _made_keys(spec: WireguardSpec, memory: Memory) -> Keys:
     return keys
 
 
-def _refuse_what_cannot_work(ends: Sequence[EndState], seen: Sequence[Survey], ctx: ReadContext) -> None:
+def _refuse_what_cannot_work(
+    ends: Sequence[EndState], seen: Sequence[Survey], leaving: Sequence[Place], ctx: ReadContext
+) -> None:
     """Raise StageError for whatever stands in the way on a host; nothing was touched yet."""
     for end, survey in zip(ends, seen, strict=True):
         compare.refuse_missing_tools(end, survey)
     for end, survey in zip(ends, seen, strict=True):
-        compare.refuse_collisions(end, survey)
+        here = frozenset(place.interface for place in leaving if place.host == end.host)
+        compare.refuse_collisions(end, survey, here)
     clocks = clock_differences(ends, seen, ctx.clock.now())
     apart = max(clocks.values()) - min(clocks.values())
     if apart > CLOCKS_APART_S:
@@ -186,7 +191,7 @@ def _refuse_what_cannot_work(ends: Sequence[EndState], seen: Sequence[Survey], c
             ctx.report.line(f"the clock of {host} differs from the one here by {ahead:+.0f} s", Stream.ERR)
 
 
-async def _change_end(end: EndState, look: _Look, ctx: StageContext) -> None:
+async def _change_end(end: EndState, look: Look, ctx: StageContext) -> None:
     seen = look.seen[look.ends.index(end)]
     found = tuple(compare.differences(end, look.keys, seen))
     if not found:
@@ -204,7 +209,7 @@ async def _change_end(end: EndState, look: _Look, ctx: StageContext) -> None:
         ctx.report.progress(item.address, item.action.value, "done")
 
 
-async def _until_ready(spec: WireguardSpec, look: _Look, ctx: StageContext) -> tuple[_Look, tuple[Leg, ...]]:
+async def _until_ready(spec: WireguardSpec, look: Look, ctx: StageContext) -> tuple[Look, tuple[Leg, ...]]:
     until = ctx.clock.monotonic() + spec.ready_within
     until = until if ctx.deadline is None else min(until, ctx.deadline)
     while True:
@@ -238,66 +243,3 @@ def _left(places: Sequence[Place], failed: Mapping[Place, StageError]) -> StageE
         hint=first.hint or f"destroy again when {left} can be reached",
         retry=first.retry,
     )
-
-
-def _change(
-    action: Action, spec: WireguardSpec, seen: Observation, reason: str, resources: Sequence[ResourceChange]
-) -> Change:
-    listed = [(item.address, item.action.value) for item in resources]
-    return Change(
-        action,
-        reason,
-        tuple(resources),
-        based_on=seen.fingerprint,
-        meaning=digest([action.value, listed, spec_digest(spec)]),
-    )
-
-
-def _observation(spec: WireguardSpec, look: _Look, legs: Sequence[Leg], memory: Memory) -> Observation:
-    found = look.differences()
-    drifted = bool(found) and memory.applied == spec_digest(spec)
-    failing = summary(legs)
-    drift = (
-        f"{found[0].address} differs" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "") if drifted else ""
-    )
-    return Observation(
-        exists=True,
-        healthy=not failing,
-        drifted=drifted,
-        fingerprint=_fingerprint(look, legs),
-        reason="; ".join(part for part in (failing, drift) if part),
-        outputs=_outputs(spec, look, legs),
-        drift=found if drifted else (),
-    )
-
-
-def _fingerprint(look: _Look, legs: Sequence[Leg]) -> str:
-    """Everything that changes only when somebody changes it: no stamps, no roaming endpoints."""
-    facts = [
-        [
-            [seen.present, seen.up, seen.plane, seen.mtu, seen.public_key, seen.port],
-            [[peer.public_key, peer.allowed_ips, peer.keepalive] for peer in seen.peers],
-            [seen.addresses, sorted([route.prefix, route.source] for route in seen.own_routes)],
-            [dict(seen.digests), {str(family): on for family, on in seen.forwarding.items()}],
-        ]
-        for seen in look.seen
-    ]
-    return digest([facts, [leg.name for leg in legs if not leg.ok]])
-
-
-def _outputs(spec: WireguardSpec, look: _Look, legs: Sequence[Leg]) -> dict[str, OutputValue]:
-    planes = {end.host: seen.plane for end, seen in zip(look.ends, look.seen, strict=True)}
-    values: dict[str, Any] = {
-        "interface": look.ends[0].interface,
-        "plane": "/".join(sorted(set(planes.values()) - {""})),
-        "planes": planes,
-        "public_keys": dict(look.keys.public),
-        "addresses": {end.host: list(end.addresses) for end in look.ends},
-        "endpoints": {end.host: end.listens for end in look.ends},
-        "ports": {end.host: end.port for end in look.ends},
-        "routes": {end.host: [str(net) for net in end.destinations] for end in look.ends},
-        "mtu": spec.mtu,
-        "ready": all(leg.ok for leg in legs),
-        "report": [leg.record() for leg in legs],
-    }
-    return {name: OutputValue(value) for name, value in values.items()}

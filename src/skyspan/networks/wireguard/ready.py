@@ -16,7 +16,7 @@ from skyspan.model.error import UnreachableError
 from skyspan.networks.wireguard.keys import Keys
 from skyspan.networks.wireguard.link import EndState
 from skyspan.networks.wireguard.parse import NEVER, Probe, Survey
-from skyspan.networks.wireguard.spec import endpoint
+from skyspan.networks.wireguard.spec import parse_endpoint
 
 HANDSHAKE_AGE_S = 180
 """After that a session is not used any more: REJECT_AFTER_TIME in the WireGuard paper, section 6.1."""
@@ -89,7 +89,7 @@ async def expected(services: Sequence[str], ends: Sequence[EndState], places: Pl
 
 
 async def _dial(service: str, ends: Sequence[EndState], places: Places) -> Leg:
-    address, port = endpoint(service)
+    address, port = parse_endpoint(service)
     end = next(end for end in ends if any(ip_address(address) in net for net in end.there))
     name = f"tcp {service} from {end.host}"
     try:

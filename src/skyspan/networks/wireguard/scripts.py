@@ -147,8 +147,13 @@ if ours; then lock; step "removing the interface $if"; lower; fi
 REMOVE = (
     _CHANGES
     + r"""
-if ! ours; then exit 0; fi
+if ! [ -d "$store" ]; then exit 0; fi
 lock
+if ! ours; then
+  # Cut off before it was claimed: nothing but empty folders can be there.
+  if ! [ -e "$state/owner" ]; then rm -f "$state/owner.new"; rmdir "$state" "$store/links" "$store" 2>/dev/null || :; fi
+  exit 0
+fi
 step "removing the interface $if"
 lower
 step "removing the firewall table $table"

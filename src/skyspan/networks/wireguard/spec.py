@@ -58,7 +58,7 @@ def _tunnel(text: str) -> None:
         raise ValueError(msg)
 
 
-def endpoint(text: str) -> tuple[str, int | None]:
+def parse_endpoint(text: str) -> tuple[str, int | None]:
     """Address or name, and port when one is given, of `gw.example.org`, `192.0.2.1:51820` or `[2001:db8::1]:51820`."""
     bare = text
     port: int | None = None
@@ -85,7 +85,7 @@ def _port(text: str, digits: str) -> int:
 
 
 def _service(text: str) -> None:
-    address, port = endpoint(text)
+    address, port = parse_endpoint(text)
     ip_address(address)
     if port is None:
         msg = f"{text!r} has no port: write address:port"
@@ -115,6 +115,7 @@ def _interface_name(text: str) -> None:
         raise ValueError(msg)
 
 
+Endpoint: TypeAlias = Annotated[str, _checked(parse_endpoint)]
 Prefix: TypeAlias = Annotated[str, _checked(_prefix)]
 Key: TypeAlias = Annotated[Secret, AfterValidator(_secret_key)]
 Rule: TypeAlias = Annotated[str, _checked(parse_admission)]
@@ -127,7 +128,7 @@ class End(Spec):
     """The host that is this side's gateway."""
     prefixes: tuple[Prefix, ...] = Field(min_length=1)
     """The networks behind it, reachable from the other side."""
-    endpoint: Annotated[str, _checked(endpoint)] | None = None
+    endpoint: Endpoint | None = None
     """Where the other side reaches it: an address or a name, with `:PORT` when a forwarded port differs; default: the
     host's address."""
     port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
@@ -199,7 +200,7 @@ class WireguardSpec(Spec):
         if self.mtu < MINIMUM_MTU_V6 and any(net.version == 6 for end in self.between for net in end.networks):
             problems.append(f"an MTU of {self.mtu} is too small for IPv6, which needs {MINIMUM_MTU_V6}")
         for service in self.expect:
-            address = ip_address(endpoint(service)[0])
+            address = ip_address(parse_endpoint(service)[0])
             if not any(address in net for end in self.between for net in end.networks):
                 problems.append(f"expected service {service} is behind neither side")
         if problems:

@@ -1,0 +1,226 @@
+"""The settings of a link: what is refused, what follows from them, and the texts made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from skyspan.contracts.host import Host
+from skyspan.contracts.transport import Effect
+from skyspan.model.address import DeploymentAddress
+from skyspan.model.error import SpecError
+from skyspan.model.secret import Secret
+from skyspan.networks.wireguard.commands import prepare_command, raise_command, remove_command, survey_command
+from skyspan.networks.wireguard.config import config_text
+from skyspan.networks.wireguard.keys import Memory, keys_of, public_key, with_keys
+from skyspan.networks.wireguard.link import EndState, plan_ends, settings_digest
+from skyspan.networks.wireguard.parse import OwnRoute
+from skyspan.networks.wireguard.provider import WireguardProvider
+from skyspan.networks.wireguard.spec import WireguardSpec, parse_endpoint
+
+ADDRESS = DeploymentAddress("default", "hybrid").stage("link")
+
+# Made for these tests alone, by `wg genkey`, `wg pubkey` and `wg genpsk`.
+EAST = Secret("IDLeP0nh0dHYIqQIGKvvV8hnLL3JnCSuSmyGmnDiOUo=")
+WEST = Secret("OKKjsVPb3LKyNLHSBNlqBhBVP4nT6pE8A5DXy+mWSGc=")
+PSK = Secret("9yqnkoyOEnaJqrJkYKbpBZ5UnyIbM6fGtLC5SPgiMCs=")
+
+
+def spec(east: dict[str, Any] | None = None, west: dict[str, Any] | None = None, **settings: Any) -> WireguardSpec:
+    ends = [
+        {"host": "east", "prefixes": ["10.1.0.0/16"]} | (east or {}),
+        {"host": "west", "prefixes": ["10.2.0.0/16"]} | (west or {}),
+    ]
+    return WireguardSpec.model_validate({"between": ends, **settings})
+
+
+def hosts(user: str = "root") -> dict[str, Host]:
+    return {"east": Host("east", "198.51.100.1", user=user), "west": Host("west", "2001:db8::2", user=user)}
+
+
+def ends(settings: WireguardSpec, user: str = "root") -> tuple[EndState, EndState]:
+    return plan_ends(settings, ADDRESS, hosts(user))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "overlap": ({"west": {"prefixes": ["10.0.0.0/8"]}}, "prefix 10.1.0.0/16 of east overlaps 10.0.0.0/8 of west"),
+    "host bits": ({"west": {"prefixes": ["10.2.0.1/16"]}}, "did you mean 10.2.0.0/16?"),
+    "no prefix": ({"west": {"prefixes": ["lab"]}}, "'lab' is no network prefix such as 10.20.0.0/16"),
+    "everything": ({"west": {"prefixes": ["0.0.0.0/0"]}}, "does not take the default route"),
+    "no prefixes": ({"west": {"prefixes": []}}, "at least 1 item"),
+    "one host": ({"west": {"host": "east"}}, "both sides are east"),
+    "loop": ({"west": {"endpoint": "10.2.0.9"}}, "endpoint 10.2.0.9 of west lies inside its own prefix 10.2.0.0/16"),
+    "endpoint": ({"west": {"endpoint": "a b"}}, "'a b' is no address"),
+    "endpoint's port": ({"west": {"endpoint": "gw:99999"}}, "does not end in a port between 1 and 65535"),
+    "both behind NAT": ({"east": {"nat": True}, "west": {"nat": True}}, "neither can call the other"),
+    "rule": ({"allow": ["tcp"]}, "'tcp' is no rule"),
+    "interface": ({"interface": "much-too-long-a-name"}, "is no interface name"),
+    "interface's letters": ({"interface": "a/../b"}, "is no interface name"),
+    "tunnel": ({"tunnel": "10.255.0.1/32"}, "no room for two"),
+    "one address": ({"east": {"address": "10.255.0.1/30"}}, "give `address` for both sides or for none"),
+    "service": ({"expect": ["10.2.0.9"]}, "has no port"),
+    "service elsewhere": ({"expect": ["192.0.2.1:80"]}, "192.0.2.1:80 is behind neither side"),
+    "public key alone": ({"east": {"public_key": public_key(EAST)}}, "`public_key` needs `key`"),
+    "small MTU": ({"mtu": 1200, "west": {"prefixes": ["2001:db8:2::/48"]}}, "too small for IPv6"),
+    "unknown key": ({"west": {"prefix": "10.2.0.0/16"}}, "Extra inputs"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_settings_that_cannot_work_are_refused_in_words(what: str) -> None:
+    settings, words = REFUSED[what]
+    with pytest.raises(ValidationError) as caught:
+        spec(**settings)
+    assert words in str(caught.value)
+
+
+def test_a_key_that_is_none_is_refused_without_showing_it() -> None:
+    with pytest.raises(ValidationError) as caught:
+        spec(east={"key": Secret("hush-hush")})
+    assert "no WireGuard key" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("gw.example.org", ("gw.example.org", None)),
+        ("192.0.2.1:51820", ("192.0.2.1", 51820)),
+        ("2001:db8::1", ("2001:db8::1", None)),
+        ("[2001:db8::1]:443", ("2001:db8::1", 443)),
+    ],
+)
+def test_endpoints_are_read(text: str, place: tuple[str, int | None]) -> None:
+    assert parse_endpoint(text) == place
+
+
+def test_an_endpoint_defaults_to_the_hosts_address() -> None:
+    east, west = ends(spec(west={"port": 4500}))
+    assert (east.calls, east.listens) == ("[2001:db8::2]:4500", "198.51.100.1:51820")
+    assert west.calls == "198.51.100.1:51820"
+    assert ends(spec(west={"endpoint": "192.0.2.7:999"}))[0].calls == "192.0.2.7:999"
+
+
+def test_a_hosts_address_inside_its_own_prefix_is_a_loop() -> None:
+    with pytest.raises(SpecError, match="endpoint 198\\.51\\.100\\.1 of east lies inside its own prefix"):
+        ends(spec(east={"prefixes": ["198.51.100.0/24"]}))
+
+
+def test_a_host_that_the_composition_does_not_name_is_an_error() -> None:
+    with pytest.raises(SpecError, match="no host 'north'"):
+        ends(spec(east={"host": "north"}))
+
+
+def test_tunnel_addresses_are_a_pair_of_one_network() -> None:
+    east, west = ends(spec())
+    assert (east.peer_addresses, west.peer_addresses) == ((west.addresses[0][:-3],), (east.addresses[0][:-3],))
+    assert east.addresses == ends(spec())[0].addresses
+    assert [end.addresses for end in ends(spec(tunnel="10.9.0.0/29"))] == [("10.9.0.1/29",), ("10.9.0.2/29",)]
+    given = spec(east={"address": "10.9.0.1"}, west={"address": "10.9.5.1"})
+    assert [str(net) for net in ends(given)[0].destinations] == ["10.9.5.1/32", "10.2.0.0/16"]
+
+
+def test_ipv6_prefixes_get_tunnel_addresses_of_their_own() -> None:
+    east, _ = ends(spec(west={"prefixes": ["2001:db8:2::/48"], "endpoint": "192.0.2.1"}))
+    assert [address.count(":") > 0 for address in east.addresses] == [False, True]
+    assert east.families == (4, 6)
+
+
+def test_keepalive_is_sent_by_the_side_behind_nat_and_by_both_when_none_is() -> None:
+    assert [end.keepalive for end in ends(spec())] == [25, 25]
+    assert [end.keepalive for end in ends(spec(west={"nat": True}))] == [0, 25]
+    assert [end.keepalive for end in ends(spec(keepalive=0))] == [0, 0]
+
+
+def test_a_side_behind_nat_is_not_called() -> None:
+    east, west = ends(spec(west={"nat": True}))
+    assert east.calls == ""
+    assert west.calls == "198.51.100.1:51820"
+
+
+def test_the_configuration_is_what_wg_quick_reads() -> None:
+    settings = spec(east={"key": EAST}, west={"key": WEST}, psk=PSK, tunnel="10.255.0.0/31", interface="wg-lab")
+    keys = keys_of(settings, Memory())
+    assert keys is not None
+    east, _ = ends(settings)
+    assert (
+        config_text(east, keys).reveal()
+        == f"""\
+# Made by Skyspan for default/hybrid/link: what is changed here is overwritten.
+[Interface]
+PrivateKey = {EAST.reveal()}
+ListenPort = 51820
+Address = 10.255.0.0/31
+MTU = 1420
+Table = off
+PreUp = sysctl -q -w net.ipv4.ip_forward=1
+PreUp = nft -f /etc/wireguard/wg-lab.nft
+PostUp = ip route replace 10.2.0.0/16 dev %i proto 241
+
+[Peer]
+PublicKey = {public_key(WEST)}
+PresharedKey = {PSK.reveal()}
+AllowedIPs = 10.255.0.1/32, 10.2.0.0/16
+Endpoint = [2001:db8::2]:51820
+PersistentKeepalive = 25
+"""
+    )
+
+
+def test_no_shared_key_is_said_as_such() -> None:
+    settings = spec(east={"key": EAST}, west={"key": WEST}, psk=False)
+    keys = keys_of(settings, Memory())
+    assert keys is not None
+    assert f"PresharedKey = {'A' * 43}=\n" in config_text(ends(settings)[0], keys).reveal()
+
+
+def test_keys_are_made_once_and_kept() -> None:
+    memory = with_keys(Memory(), spec())
+    assert set(memory.private) == {"east", "west"}
+    assert with_keys(memory, spec()) == memory
+    assert with_keys(memory, spec(psk=False)).psk == memory.psk, "it may be wanted again"
+    assert keys_of(spec(), Memory()) is None
+
+
+def test_a_public_key_is_what_wg_pubkey_prints() -> None:
+    assert public_key(EAST) == "Al1jceLJAvbZFO3GsRDDWX9R5MP4dxZHy6Vq9kagC3k="
+
+
+def test_a_pair_of_keys_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(SpecError, match="does not belong to its public key") as caught:
+        keys_of(
+            spec(east={"key": EAST, "public_key": public_key(WEST)}, west={"key": WEST}), with_keys(Memory(), spec())
+        )
+    assert EAST.reveal() not in str(caught.value)
+
+
+def test_commands_carry_secrets_by_standard_input_only() -> None:
+    east, _ = ends(spec())
+    config = Secret("PrivateKey = x")
+    command = prepare_command(east, config)
+    assert command.stdin is config
+    assert "PrivateKey = x" not in command.display()
+    assert command.effect is Effect.WRITE
+    assert survey_command(east, probe=True).effect is Effect.READ
+
+
+def test_a_login_that_is_not_root_asks_sudo() -> None:
+    east, _ = ends(spec(), user="ubuntu")
+    for command in (survey_command(east, probe=False), raise_command(east, (OwnRoute("10.2.0.0/16"),), again=False)):
+        assert command.argv[:3] == ("sudo", "-n", "sh")
+    assert remove_command("sky-1", "a/b/c", sudo=True).argv[0] == "sudo"
+
+
+def test_settings_differ_when_the_other_side_moves() -> None:
+    settings = spec()
+    moved = hosts() | {"west": Host("west", "192.0.2.9")}
+    assert settings_digest(settings, ends(settings)) != settings_digest(settings, plan_ends(settings, ADDRESS, moved))
+
+
+def test_a_link_describes_its_ends() -> None:
+    assert WireguardProvider().describe_link(spec(allow=["tcp/22"])) == {
+        "ends": [{"host": "east", "prefixes": ["10.1.0.0/16"]}, {"host": "west", "prefixes": ["10.2.0.0/16"]}],
+        "allow": ["tcp/22"],
+    }
