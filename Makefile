@@ -38,8 +38,9 @@ test: tools ## everything: the checks, then the tests with real tools (as root)
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -q $(wildcard tests/integration tests/chaos)
 
-bench: tools ## the budgets, measured beside other tools
-	$(BIN)/python -m bench
+bench: tools ## the budgets, measured beside other tools (make bench ARGS=--quick: a minute)
+	@tools/bench-peers
+	$(BIN)/python -m bench $(ARGS)
 
 golden: setup ## renew the golden files; review them as a diff
 	$(BIN)/pytest -q tests/golden --renew
@@ -48,5 +49,5 @@ lock: ## renew requirements/*.txt from pyproject.toml (make lock ARGS=--upgrade 
 	tools/lock $(ARGS)
 
 clean: ## remove all that was made here
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .bench .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +

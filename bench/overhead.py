@@ -55,14 +55,14 @@ def chain_overhead(world: World) -> Measure:
     """The slope of the wall time between a short and a long chain of `true`."""
     few, many = world.size(50, 20), world.size(500, 120)
     own = {size: world.composition("chain", chain(size)) for size in (few, many)}
-    subjects: dict[str, Callable[[], tuple[float, float]]] = {
-        SELF: lambda: _slope(lambda size: world.up(own[size]), few, many)
+    subjects: dict[str, Callable[[], tuple[Sample, Sample]]] = {
+        SELF: lambda: _short_and_long(lambda size: world.up(own[size]), few, many)
     }
     for name, job in present(world, slow=False).items():
-        subjects[name] = partial(_slope, partial(peer_run, world, name, job), few, many)
+        subjects[name] = partial(_short_and_long, partial(peer_run, world, name, job), few, many)
     found = alternate(subjects, world.rounds(5))
     notes = {SELF: f"durable; {few} and {many} stages", "bash": "the same processes by a hand-written script"}
-    rows = [_slope_row(name, slopes, notes.get(name, "")) for name, slopes in found.items()]
+    rows = [_slope_row(name, pairs, many - few, notes.get(name, "")) for name, pairs in found.items()]
     rows += _slow_slopes(world) + missing(world)
     rows.append(Row("(one fdatasync here)", _fdatasync_ms(world), note="what one durable write costs on this disk"))
     return Measure("Durable overhead per stage: slope of a chain of `true`", "ms/stage", tuple(rows), "<= 2 ms")
@@ -72,22 +72,23 @@ def _slow_slopes(world: World) -> list[Row]:
     slow = present(world, slow=True)
     if world.quick:
         return [Row(name, None, note="left out by --quick") for name in slow]
-    few, many = 5, 35
+    few, many = 5, 65
     found = alternate(
-        {name: partial(_slope, partial(peer_run, world, name, job), few, many) for name, job in slow.items()}, 3
+        {name: partial(_short_and_long, partial(peer_run, world, name, job), few, many) for name, job in slow.items()},
+        3,
     )
-    return [_slope_row(name, slopes, f"{few} and {many} stages") for name, slopes in found.items()]
+    return [_slope_row(name, pairs, many - few, f"{few} and {many} stages") for name, pairs in found.items()]
 
 
-def _slope(job: Callable[[int], Sample], few: int, many: int) -> tuple[float, float]:
-    """Wall and processor time per stage, in ms."""
-    short, long = job(few), job(many)
-    scale = 1000 / (many - few)
-    return (long.wall_s - short.wall_s) * scale, (long.cpu_s - short.cpu_s) * scale
+def _short_and_long(job: Callable[[int], Sample], few: int, many: int) -> tuple[Sample, Sample]:
+    return job(few), job(many)
 
 
-def _slope_row(name: str, slopes: Sequence[tuple[float, float]], note: str) -> Row:
-    return Row(name, median(item[0] for item in slopes), median(item[1] for item in slopes), note)
+def _slope_row(name: str, pairs: Sequence[tuple[Sample, Sample]], stages: int, note: str) -> Row:
+    """Wall and processor time per stage in ms: medians first, as one disturbed short run would tilt a single slope."""
+    short, long = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    scale = 1000 / stages
+    return Row(name, (wall(long) - wall(short)) * scale, (cpu(long) - cpu(short)) * scale, note)
 
 
 def _fdatasync_ms(world: World) -> float:
@@ -194,7 +195,7 @@ async def _pauses(home: Path) -> tuple[list[float], list[float]]:
     store = open_store(home / "skyspan.db", EnvelopeSealer(home, None))
     try:
         [latest] = await store.runs(DeploymentAddress("default", "bench"), 1)
-        events = [item for item in await store.events(latest.id, 0, 100_000)]
+        events = list(await store.events(latest.id, 0, 100_000))
         lines = await store.log(latest.id, None, 0, 100_000)
     finally:
         await store.close()
@@ -229,5 +230,6 @@ def first_process(world: World) -> Measure:
 
 
 def _until(stamp: Path, job: Callable[[], Sample]) -> float:
+    stamp.unlink(missing_ok=True)
     began = job().began_at
     return float(stamp.read_text()) - began

@@ -15,9 +15,11 @@ Job = Callable[[Path, int, str, bool], list[str]]
 def doit(folder: Path, size: int, process: str, chained: bool) -> list[str]:
     after = '[f"stage:{n - 1}"] if n else []' if chained else "[]"
     (folder / "dodo.py").write_text(
-        f"""def task_stage():
+        f"""from doit.tools import run_once
+
+def task_stage():
     for n in range({size}):
-        yield {{"name": str(n), "actions": [{process.split()!r}], "task_dep": {after}, "uptodate": [True]}}
+        yield {{"name": str(n), "actions": [{process.split()!r}], "task_dep": {after}, "uptodate": [run_once]}}
 """
     )
     return ["run", "--reporter", "zero", "--verbosity", "0", *([] if chained else ["-n", str(size), "-P", "thread"])]

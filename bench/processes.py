@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -77,10 +78,8 @@ def start(
 
 def end(pid: int, number: int) -> None:
     """Send a signal to the group of a process that `start` made; harmless when it is gone."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def peak_memory_mb(pid: int) -> float | None:

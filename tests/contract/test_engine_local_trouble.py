@@ -321,6 +321,14 @@ async def test_a_fenced_write_of_an_attempt_loses_the_run() -> None:
     assert ended.status is RunStatus.LOST
 
 
+async def test_a_full_disk_met_by_an_attempt_itself_stops_the_run_and_says_so() -> None:
+    async def act(stage: str, attempt: int, journal: Journal) -> Outcome:
+        raise StoreUnavailableError("no space left", hint="make room")
+
+    with pytest.raises(StoreUnavailableError, match="was stopped, because the store cannot be written: no space left"):
+        await run_one(World(), act)
+
+
 async def test_another_process_is_heard_within_the_pace() -> None:
     store, clock = MemoryStore(), FakeClock()
     bench = Bench(store, clock, lambda sinks: LocalDriver(store, clock, sinks, pace=Pace(poll_s=2.0)))

@@ -224,6 +224,7 @@ def test_wrong_usage_exits_with_2_and_names_the_nearest(cli: Cli) -> None:
         ran = cli(*arguments)
         assert (ran.status, ran.out) == (2, ""), arguments
         assert said in ran.err, ran.err
+    assert cli.json("up", "--inptu", "a=b").document["error"]["kind"] == "UsageError"
 
 
 def test_an_invalid_composition_exits_with_2_and_its_diagnostics_are_in_the_document(cli: Cli) -> None:

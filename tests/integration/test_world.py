@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -39,15 +40,6 @@ SECTION: Mapping[str, Any] = {
 
 SSH = "ssh -o UserKnownHostsFile=$SKYSPAN_KNOWN_HOSTS -o BatchMode=yes -i /run/skyspan/keys/ssh_key"
 
-ENTER = """
-import sys
-from skyspan.app.load import load
-from skyspan.app.rehearsing import exec_in_world, rehearsable
-from pathlib import Path
-import os
-sys.exit(exec_in_world(rehearsable(load(Path(sys.argv[1]))), sys.argv[2:], dict(os.environ)))
-"""
-
 
 @pytest.fixture
 def composition(tmp_path: Path) -> Path:
@@ -60,7 +52,7 @@ def composition(tmp_path: Path) -> Path:
 @pytest.fixture
 def begin(composition: Path) -> Callable[..., subprocess.Popen[str]]:
     def start(*command: str, **more: Any) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-c", ENTER, str(composition), *command]
+        argv = [sys.executable, "-m", "skyspan", "rehearse", "exec", "-f", str(composition), "--", *command]
         pipe = subprocess.PIPE
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, **more)
 
@@ -219,6 +211,27 @@ def test_a_terminated_world_ends_its_command(begin: Callable[..., subprocess.Pop
     world.terminate()
     out, _ = world.communicate(timeout=30)
     assert (out, world.returncode) == ("told\n", 5)
+
+
+def test_a_shell_has_the_terminal(composition: Path) -> None:
+    argv = [sys.executable, "-m", "skyspan", "rehearse", "exec", "-f", str(composition), "--", "bash", "--norc", "-i"]
+    ours, theirs = pty.openpty()
+    shell = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    os.write(ours, b"test -t 0 && sleep 1000\n")
+    said = _read_until(ours, b"sleep 1000")
+    os.write(ours, b"\x03")  # Ctrl-C ends the command, not the shell
+    os.write(ours, b"echo still-$((40 + 2)); exit 3\n")
+    said += _read_until(ours, b"still-42")
+    assert shell.wait(30) == 3, said
+    os.close(ours)
+
+
+def _read_until(terminal: int, wanted: bytes) -> bytes:
+    said = b""
+    while wanted not in said:
+        said += os.read(terminal, 4096)
+    return said
 
 
 def _traces() -> tuple[str, ...]:

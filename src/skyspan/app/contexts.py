@@ -74,10 +74,16 @@ def work_folder(session: Session, deployment: str) -> Path:
 
 
 def make_private(folder: Path) -> Path:
-    """`folder`, made where it is missing, readable by its owner alone. Raises StoreUnavailableError."""
+    """`folder`, made where it is missing together with what is above it, for its owner alone.
+
+    Raises StoreUnavailableError.
+    """
     try:
         if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # `parents=True` would make those above by the umask, readable by others.
+            for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+                missing.mkdir(exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True)
     except OSError as error:
         raise StoreUnavailableError(
             f"cannot make {folder}: {error.strerror}",

@@ -7,8 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from skyspan.app.settings import process_environment
 from skyspan.model.error import CompositionError, SkyspanError, UsageError
 from skyspan.model.value import Value
-from skyspan.rehearsal.firstprocess import exit_status
 from skyspan.rehearsal.isolation import SBIN, require, run_isolated
 from skyspan.rehearsal.material import harmless
 from skyspan.rehearsal.report import EventKind, RehearsalEvent, RehearsalReport
@@ -26,7 +25,6 @@ from skyspan.rehearsal.spec import Rehearsal
 
 if TYPE_CHECKING:
     from skyspan.app.load import Loaded
-    from skyspan.rehearsal.world import World
 
 FILE_NAME = "rehearsal.yaml"
 REQUEST = "SKYSPAN_WORLD"
@@ -68,10 +66,14 @@ def rehearsable(loaded: Loaded) -> Rehearsable:
     return Rehearsable(loaded.path, loaded.composition.name, world)
 
 
-def exec_in_world(given: Rehearsable, command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a command in the world, on our terminal; returns its exit status."""
-    request = {"file": str(given.file), "name": given.name, "command": list(command)}
-    return _enter(given, request, environ)
+def exec_in_world(
+    given: Rehearsable, command: Sequence[str], environ: Mapping[str, str], tell: Callable[[RehearsalEvent], None]
+) -> int:
+    """Run a command in the world, on our terminal; returns its exit status. `tell` gets what the world has to say.
+
+    Raises SkyspanError when the world itself fails.
+    """
+    return _enter(given, {"command": list(command)}, environ, tell)[0]
 
 
 def run_cycle(
@@ -81,42 +83,44 @@ def run_cycle(
 
     Raises SkyspanError when the world itself fails.
     """
-    heard, say = os.pipe()
-    found: list[RehearsalReport] = []
-
-    def listen() -> None:
-        with os.fdopen(heard) as lines:
-            for line in lines:
-                document = json.loads(line)
-                if "report" in document:
-                    found.append(RehearsalReport.restore(document["report"]))
-                else:
-                    tell(RehearsalEvent.restore(document))
-
-    request = {"file": str(given.file), "name": given.name, "events": say}
-    status = _enter(given, request, environ, say, listen)
-    if not found:
+    status, report = _enter(given, {}, environ, tell)
+    if report is None:
         raise SkyspanError(f"the rehearsal ended without a report (exit status {status})")
-    return found[0]
+    return report
 
 
 def _enter(
     given: Rehearsable,
-    request: dict[str, Any],
+    asked: Mapping[str, Any],
     environ: Mapping[str, str],
-    inherit: int | None = None,
-    meanwhile: Callable[[], None] | None = None,
-) -> int:
+    tell: Callable[[RehearsalEvent], None],
+) -> tuple[int, RehearsalReport | None]:
+    """Let `main` do what is asked, in namespaces of its own; its exit status, and the report if it made one."""
     path = environ.get("PATH", os.defpath)
     require(path)
-    request |= {"world": given.world.model_dump(mode="json", exclude_unset=True)}
+    heard, say = os.pipe()
+    found: dict[str, Any] = {}
+
+    def listen() -> None:
+        with os.fdopen(heard) as lines:
+            for document in map(json.loads, lines):
+                if "kind" in document:
+                    tell(RehearsalEvent.restore(document))
+                else:
+                    found.update(document)
+
+    world = given.world.model_dump(mode="json", exclude_unset=True)
+    request = {"file": str(given.file), "name": given.name, "events": say, "world": world, **asked}
     inner = {**harmless(environ), REQUEST: json.dumps(request), "PATH": f"{path}:{SBIN}"}
     # HOME is another one inside, so what it says about provider mirrors has to be named.
     for name in (".tofurc", ".terraformrc"):
         mirror = Path(environ.get("HOME", "/")) / name
         if mirror.is_file():
             inner.setdefault("TF_CLI_CONFIG_FILE", str(mirror))
-    return run_isolated((sys.executable, "-m", "skyspan.app.rehearsing"), inner, inherit, meanwhile)
+    status = run_isolated((sys.executable, "-m", "skyspan.app.rehearsing"), inner, say, listen)
+    if "error" in found:
+        raise SkyspanError(**found["error"])
+    return status, RehearsalReport.restore(found["report"]) if "report" in found else None
 
 
 def _validated(raw: Value, whole: Value, source: Any, prefix: tuple[str, ...]) -> Rehearsal:
@@ -133,73 +137,43 @@ def _shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-async def _inside(request: Mapping[str, Any], environ: Mapping[str, str]) -> int:
-    """Build the world and do in it what was asked; returns the exit status."""
+async def _inside(
+    request: Mapping[str, Any], environ: Mapping[str, str], happen: Callable[[EventKind, str, str], None]
+) -> tuple[int, RehearsalReport | None]:
+    """Build the world and do in it what was asked; the exit status, and the report of a cycle."""
     from skyspan.rehearsal import control
     from skyspan.rehearsal.world import World
     from skyspan.transports.local import LocalTransport
 
     here = LocalTransport(environ)
-    rehearsal = Rehearsal.model_validate(request["world"])
     began = monotonic()
-    events = os.fdopen(request["events"], "w", buffering=1) if "events" in request else None
-
-    def tell(document: Mapping[str, Any]) -> None:
-        if events is not None:
-            events.write(json.dumps(document) + "\n")
-
-    def happen(kind: EventKind, step: str, text: str) -> None:
-        tell(RehearsalEvent(kind, round(monotonic() - began, 3), step, text).document())
-
-    def say(text: str) -> None:
-        """A line of the world: an event of the cycle, or for people on standard error."""
-        if events is not None:
-            happen(EventKind.WORLD, "", text)
-        else:
-            sys.stderr.write(f"{text}\n")
-
-    world = World(rehearsal, here, here, environ, say)
+    rehearsal = Rehearsal.model_validate(request["world"])
+    world = World(rehearsal, here, here, environ, lambda text: happen(EventKind.WORLD, "", text))
     # No leaving: when this process ends, the world is gone as a whole, faster than by taking it apart.
     await world.__aenter__()
     await control.serve(world)
-    if events is None:
-        return await _command(request["command"], world)
+    if "command" in request:
+        return await _command(request["command"], world.environment, happen), None
     from skyspan.rehearsal.cycle import Cycle
 
-    cycle = Cycle(world, here, request["file"], request["name"], happen)
-    report = await _cancellable(cycle.run(monotonic() - began))
-    tell({"report": report.document()})
-    return 0 if report.passed else 1
+    report = await _cancellable(Cycle(world, here, request["file"], request["name"], happen).run(monotonic() - began))
+    return 0 if report.passed else 1, report
 
 
-async def _command(command: Sequence[str], world: World) -> int:
-    """The command on our own streams and terminal, which no transport gives; it gets the signals that we get."""
-    loop = asyncio.get_running_loop()
-    from_terminal = os.isatty(0)
-    pid = 0
+async def _command(
+    command: Sequence[str], environ: Mapping[str, str], happen: Callable[[EventKind, str, str], None]
+) -> int:
+    from skyspan.transports.attached import run_attached
 
-    def forward(number: int) -> None:
-        if pid and (number != signal.SIGINT or not from_terminal):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    # Before it starts: it may already be answering when we would only get to this.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, forward, number)
     try:
-        pid = _spawn(command, world.environment)
+        return await run_attached(command, environ)
     except OSError as error:
-        sys.stderr.write(f"cannot run {command[0]}: {error.strerror}\n")
+        happen(EventKind.WORLD, "", f"cannot run {command[0]}: {error.strerror}")
         return 127 if isinstance(error, FileNotFoundError) else 126
-    return exit_status((await asyncio.to_thread(os.waitpid, pid, 0))[1])
 
 
-def _spawn(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    return os.posix_spawnp(command[0], list(command), environ)
-
-
-async def _cancellable(cycle: Any) -> RehearsalReport:
-    task: asyncio.Task[RehearsalReport] = asyncio.ensure_future(cycle)
+async def _cancellable(cycle: Coroutine[Any, Any, RehearsalReport]) -> RehearsalReport:
+    task = asyncio.ensure_future(cycle)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel)
@@ -207,17 +181,27 @@ async def _cancellable(cycle: Any) -> RehearsalReport:
 
 
 def main() -> int:
-    """The program inside the namespaces."""
-    environ = dict(os.environ)
+    """The program inside the namespaces: it says by events, one JSON document a line, what there is to show."""
+    environ = dict(process_environment())
     request = json.loads(environ.pop(REQUEST))
-    try:
-        status = asyncio.run(_inside(request, environ))
-    except asyncio.CancelledError:
-        status = 130
-    except SkyspanError as error:
-        sys.stderr.write(f"{error}\n")
-        status = error.exit_status
-    sys.stdout.flush()
+    os.set_inheritable(request["events"], False)
+    began = monotonic()
+    with os.fdopen(request["events"], "w", buffering=1) as events:
+
+        def happen(kind: EventKind, step: str, text: str) -> None:
+            event = RehearsalEvent(kind, round(monotonic() - began, 3), step, text)
+            events.write(json.dumps(event.document()) + "\n")
+
+        try:
+            status, report = asyncio.run(_inside(request, environ, happen))
+            if report is not None:
+                events.write(json.dumps({"report": report.document()}) + "\n")
+        except asyncio.CancelledError:
+            status = 130
+        except SkyspanError as error:
+            said = {"summary": error.summary, "detail": error.detail, "hint": error.hint}
+            events.write(json.dumps({"error": said}) + "\n")
+            status = error.exit_status
     os._exit(status)  # threads of the stand-in cloud may still be busy; they end with us
 
 

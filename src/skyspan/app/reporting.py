@@ -9,6 +9,7 @@ from skyspan.contracts.context import Clock
 from skyspan.contracts.engine import Journal
 from skyspan.contracts.store import LogLine, LogStore
 from skyspan.contracts.transport import Stream
+from skyspan.model.error import StoreUnavailableError
 from skyspan.model.event import StageProgressed
 from skyspan.model.secret import Secret
 from skyspan.secrets.redactor import RedactingStream, Redactor
@@ -46,6 +47,12 @@ class RunLog:
         """Write what is left. Raises StoreUnavailableError when any line could not be written."""
         while self._writing is not None:
             await self._writing
+        if isinstance(self._failure, StoreUnavailableError):
+            raise StoreUnavailableError(
+                f"the log of run {self._run_id} is not complete: {self._failure.summary}",
+                detail=self._failure.detail,
+                hint=f"{self._failure.hint}\nHow the run itself ended: skyspan show {self._run_id}",
+            )
         if self._failure is not None:
             raise self._failure
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import secrets as randomness
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from skyspan.app import documents
 from skyspan.app.contexts import RunContexts, tool_finder, work_folder
+from skyspan.app.holding import RUN_VARIABLE, held
 from skyspan.app.preflight import preflight
 from skyspan.app.prepare import Prepared, read_secrets
 from skyspan.app.reporting import OnLine, RunLog
@@ -37,9 +36,6 @@ from skyspan.transports.local import LocalTransport
 from skyspan.transports.ssh_connect import SshSettings
 
 OnEvent = Callable[[float, Event], None]
-
-_ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-_ID_LENGTH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +74,14 @@ async def carry_out(session: Session, request: Request, watcher: Watcher) -> Res
     Raises RefusedError while somebody else holds the deployment, CompositionError and PreflightError before anything
     is touched, StoreError when what happens cannot be recorded.
     """
-    async with _leased(session, request) as lease:
+    async with held(session, request.address, request.verb) as lease:
         run = RunRecord(
             lease.run_id,
             request.address,
             request.verb,
             started_at=session.clock.now(),
             epoch=lease.epoch,
-            requested_by=_person(session),
+            requested_by=session.person,
         )
         records = await _register(session, request)
         async with _Engine(session, request, lease, watcher) as engine:
@@ -108,7 +104,7 @@ class _Engine:
         self._log = RunLog(lease.run_id, session.store, session.clock, watcher.line)
         settings = session.settings
         self._dialler = HostDialler(
-            LocalTransport(settings.child_env),
+            LocalTransport({**settings.child_env, RUN_VARIABLE: lease.run_id}),
             SshSettings(settings.known_hosts, settings.identities, settings.ssh_agent),
         )
         self._contexts = RunContexts(
@@ -150,7 +146,7 @@ class _Engine:
         means = Means(self._registry, self._contexts, FileDigests(), session.clock, key)
         performer = StagePerformer(Knowledge(wish, means, records))
         driver = LocalDriver(session.store, session.clock, (self._hear,), redact=self._redactor.text, pace=Pace())
-        with _interruptible(driver, _person(session)):
+        with _interruptible(driver, session.person):
             return await driver.run(run, self._lease, started, performer)
 
     def _started(self, records: tuple[StageRecord, ...]) -> RunStarted:
@@ -166,7 +162,7 @@ class _Engine:
             stages=stages,
             concurrency=self._session.settings.concurrency,
             fail_fast=request.fail_fast,
-            requested_by=_person(self._session),
+            requested_by=self._session.person,
             composition_digest=prepared.digest if prepared else "",
         )
 
@@ -185,25 +181,6 @@ class _Engine:
     def _hear(self, recorded: RecordedEvent) -> None:
         self.events.append(recorded.event)
         self._watcher.event(recorded.at, recorded.event)
-
-
-@asynccontextmanager
-async def _leased(session: Session, request: Request) -> AsyncIterator[Lease]:
-    """The deployment's lease for the time of the block."""
-    now = session.clock.now()
-    wanted = Lease(
-        deployment=request.address,
-        owner=_person(session),
-        epoch=0,
-        expires_at=now + Pace().lease_s,
-        run_id="".join(randomness.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH)),
-        verb=request.verb,
-    )
-    lease = await session.store.acquire(wanted, now)
-    try:
-        yield lease
-    finally:
-        await session.store.release(lease)
 
 
 async def _register(session: Session, request: Request) -> tuple[StageRecord, ...]:
@@ -225,10 +202,6 @@ def _folder(request: Request, records: tuple[StageRecord, ...]) -> Path:
     if request.prepared is not None:
         return request.prepared.folder
     return next((Path(record.folder) for record in records if record.folder), Path("/"))
-
-
-def _person(session: Session) -> str:
-    return f"{session.settings.person}@{session.settings.machine}"
 
 
 class _interruptible:  # noqa: N801 - reads as what it does

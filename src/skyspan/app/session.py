@@ -24,6 +24,11 @@ class Session:
     sealer: Sealer
     clock: Clock
 
+    @property
+    def person(self) -> str:
+        """Who acts, for other people to read."""
+        return f"{self.settings.person}@{self.settings.machine}"
+
     def address(self, name: str) -> DeploymentAddress:
         """The deployment called `name` in the current workspace; raises UsageError for an impossible name."""
         if not is_name(name):

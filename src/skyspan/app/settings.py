@@ -29,7 +29,8 @@ class Settings:
 
     `store` is a `postgresql://` URL or a path of a SQLite file. `child_env` is what children inherit: the
     environment without Skyspan's own variables. `tool_folders` come before PATH. `known_hosts` is the
-    file of host keys that SSH trusts, `identities` the key files it may offer. `rehearsal_secrets` is a file of secrets for the stand-in world.
+    file of host keys that SSH trusts, `identities` the key files it may offer. `rehearsal_secrets` is a file of secrets
+    for the stand-in world.
     """
 
     home: Path

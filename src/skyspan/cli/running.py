@@ -87,7 +87,7 @@ def declined(given: Globals) -> int:
 
 @contextmanager
 def _ctrl_c_ends_the_question() -> Iterator[None]:
-    """asyncio answers the first Ctrl-C by cancelling its task, which does not reach somebody who waits for a key."""
+    """The event loop answers the first Ctrl-C by cancelling its task: that does not reach who waits for a key."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -104,6 +104,6 @@ def _next_steps(document: dict[str, Any], verb: Verb) -> tuple[str, ...]:
         return (f"skyspan logs {name} --stage {failed[0]}", f"skyspan {verb.value}   # goes on where it stopped")
     if run["status"] == "cancelled":
         return (f"skyspan {verb.value}   # goes on where it stopped",)
-    if verb is Verb.UP:
+    if verb is Verb.UP and any(stage["outputs"] for stage in document["stages"]):
         return (f"skyspan outputs {name}",)
     return ()

@@ -124,8 +124,8 @@ class AwsServer:
         )
 
     def _client(self, region: str) -> Any:
-        import boto3  # type: ignore[import-untyped]
-        from botocore.config import Config  # type: ignore[import-untyped]
+        import boto3
+        from botocore.config import Config
 
         return boto3.client(
             "ec2",

@@ -13,9 +13,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -31,6 +31,11 @@ MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
 PR_SET_PDEATHSIG = 1
+
+LOGIN_ENVIRONMENT = MappingProxyType(
+    {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+)
+"""What a stand-in's daemons have; nothing of the environment in which the world was made."""
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -55,11 +60,12 @@ def mount(kind: str, source: str, target: Path | str, flags: int = 0, options: s
     )
 
 
-def die_with(parent: int) -> None:
-    """Be killed when the parent ends, however it ends. `parent` is the pid that must still be ours, 0 to not check."""
+def die_with_parent() -> None:
+    """Be killed when the parent ends, however it ends.
+
+    A parent that ended before the kernel was told is noticed by writing to a pipe that only it reads.
+    """
     call("prctl", PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
-    if parent and os.getppid() != parent:
-        os._exit(1)  # it ended before the kernel was told
 
 
 def reap_until(child: int) -> int:
@@ -89,19 +95,20 @@ def exit_status(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def isolate(flags: int, prepare: Callable[[], None], argv: Sequence[str], ready: int | None = None) -> int:
+def isolate(
+    prepare: Callable[[], None], argv: Sequence[str], environ: Mapping[str, str], ready: int | None = None
+) -> int:
     """Make namespaces, and in them a first process that runs `prepare`, then `argv` as its child; wait for the end.
 
     Everything in them dies with the calling process. `ready` is a file descriptor that gets the first process's pid
     as a line once `argv` runs. Returns the exit status of `argv`; `prepare` failing is 125 with a word on stderr.
     """
-    call("unshare", flags)
+    call("unshare", ALL)
     told, tell = os.pipe()
-    caller = os.getpid()
     first = os.fork()
     if first == 0:
         os.close(told)
-        _be_first(0 if flags & CLONE_NEWPID else caller, prepare, argv, tell)
+        _be_first(prepare, argv, environ, tell)
     os.close(tell)
     if os.read(told, 1) and ready is not None:
         os.write(ready, f"{first}\n".encode())
@@ -109,21 +116,21 @@ def isolate(flags: int, prepare: Callable[[], None], argv: Sequence[str], ready:
     return reap_until(first)
 
 
-def _be_first(parent: int, prepare: Callable[[], None], argv: Sequence[str], tell: int) -> None:
+def _be_first(prepare: Callable[[], None], argv: Sequence[str], environ: Mapping[str, str], tell: int) -> None:
     """The life of process 1; never returns."""
     status = 125
     try:
-        die_with(parent)
+        die_with_parent()
         prepare()
         child = os.fork()
         if child == 0:
             os.close(tell)
-            os.execvp(argv[0], list(argv))
+            os.execvpe(argv[0], list(argv), environ)
         os.write(tell, b"1")
         os.close(tell)
         status = reap_until(child)
     except OSError as error:
-        print(f"{argv[0]}: {error}", file=sys.stderr)
+        os.write(2, f"{argv[0]}: {error}\n".encode())
     finally:
         os._exit(status)
 
@@ -154,13 +161,12 @@ def mount_machine(name: str, folder: Path) -> None:
 def main(request: str) -> int:
     """Be the init of one stand-in; `request` is JSON with `name`, `folder` and `argv`. Prints its pid when ready."""
     machine = json.loads(request)
-    die_with(0)
+    die_with_parent()
 
     def prepare() -> None:
         mount_machine(machine["name"], Path(machine["folder"]))
 
-    os.environ.update({"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"})
-    return isolate(ALL, prepare, machine["argv"], ready=sys.stdout.fileno())
+    return isolate(prepare, machine["argv"], LOGIN_ENVIRONMENT, ready=sys.stdout.fileno())
 
 
 if __name__ == "__main__":

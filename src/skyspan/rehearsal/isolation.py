@@ -12,18 +12,20 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 from skyspan.model.error import ToolMissingError, UsageError
 from skyspan.rehearsal import firstprocess
 
-PACKAGES: Mapping[str, str] = {
-    "ip": "iproute2",
-    "nft": "nftables",
-    "nsenter": "util-linux",
-    "sshd": "openssh-server",
-    "ssh-keygen": "openssh-client",
-}
+PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "ip": "iproute2",
+        "nft": "nftables",
+        "nsenter": "util-linux",
+        "sshd": "openssh-server",
+        "ssh-keygen": "openssh-client",
+    }
+)
 """The tools that a world is made with, and the Debian package of each."""
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -56,9 +58,10 @@ def run_isolated(
     It has our standard streams and our terminal. `inherit` is a file descriptor that it keeps; here it is closed.
     `meanwhile` is called while it runs. To be called from the main thread, outside any event loop: it forks.
     """
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _hold(argv, environ, inherit)
+        _hold(parent, argv, environ, inherit)
     if inherit is not None:
         os.close(inherit)
     with _forwarding(child):
@@ -70,16 +73,16 @@ def run_isolated(
     return status
 
 
-def _hold(argv: Sequence[str], environ: Mapping[str, str], inherit: int | None) -> None:
+def _hold(parent: int, argv: Sequence[str], environ: Mapping[str, str], inherit: int | None) -> None:
     """Be the process that owns the namespaces; never returns."""
     status = 125
     try:
-        firstprocess.die_with(0)
+        firstprocess.die_with_parent()
+        if os.getppid() != parent:
+            return  # it ended before the kernel was told
         if inherit is not None:
             os.set_inheritable(inherit, True)
-        os.environ.clear()
-        os.environ.update(environ)
-        status = firstprocess.isolate(firstprocess.ALL, firstprocess.mount_world, argv)
+        status = firstprocess.isolate(firstprocess.mount_world, argv, environ)
     except OSError as error:
         os.write(2, f"cannot make namespaces: {error}\n".encode())
     finally:

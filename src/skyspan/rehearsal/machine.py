@@ -13,7 +13,7 @@ from pathlib import Path
 from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Stream
 from skyspan.model.error import ToolFailedError
 from skyspan.rehearsal import firstprocess
-from skyspan.rehearsal.material import sshd_settings
+from skyspan.rehearsal.material import resolver_settings, sshd_settings
 
 BOOT_S = 20.0
 """How long a stand-in may take to be up, in seconds; it takes a few hundredths."""
@@ -54,6 +54,7 @@ def furnish(name: str, folder: Path, authorized: str, host_key: str, names: str)
     (upper / "run/sshd").mkdir(mode=0o755)
     _write(upper / "etc/hostname", f"{name}\n")
     _write(upper / "etc/hosts", names)
+    _write(upper / "etc/resolv.conf", resolver_settings())
     _write(upper / "etc/ssh/authorized_keys", authorized)
     _write(upper / "etc/ssh/ssh_host_ed25519_key", host_key, 0o600)
     _write(upper / "etc/ssh/stand_in_sshd_config", sshd_settings())

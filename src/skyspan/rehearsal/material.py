@@ -84,7 +84,6 @@ def environment(
         "SKYSPAN_HOME": str(places.root / "home"),
         "SKYSPAN_REHEARSAL": "1",
         "SKYSPAN_REHEARSAL_SECRETS": str(places.secrets),
-        "SKYSPAN_REHEARSAL_SOCKET": str(places.socket),
         "SKYSPAN_KNOWN_HOSTS": str(places.known_hosts),
     }
     if aws_url:
@@ -149,6 +148,11 @@ def images(rehearsal: Rehearsal) -> list[dict[str, Any]]:
         }
         for number, image in enumerate(rehearsal.aws.images if rehearsal.aws else (), start=1)
     ]
+
+
+def resolver_settings() -> str:
+    """A resolv.conf that fails at once, as nobody answers there: the real name servers cannot be reached, slowly."""
+    return "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
 
 
 def sshd_settings() -> str:

@@ -6,8 +6,10 @@ Standard library only and run by path, inside a stand-in's network namespace.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 KEPT = 1000
@@ -20,6 +22,11 @@ class Recorder(ThreadingHTTPServer):
     def __init__(self, port: int, host: str = "0.0.0.0") -> None:
         super().__init__((host, port), Handler)
         self.heard: list[dict[str, Any]] = []
+
+    def server_bind(self) -> None:
+        """Without the look-up of our own name, which waits for a name server that is not there."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "recorder", self.server_address[1]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -53,5 +60,5 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     service = Recorder(int(sys.argv[1]))
-    print("listening", flush=True)
+    os.write(1, b"listening\n")
     service.serve_forever()

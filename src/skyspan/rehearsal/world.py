@@ -151,13 +151,14 @@ class World:
             (self.places.root / folder).mkdir(parents=True, mode=0o700)
         Path("/run/netns").mkdir(exist_ok=True)
         # Importing the stand-in cloud takes longest, and nothing talks to it before the rest is there.
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._start_aws())
-            await self._make_keys()
-            await self._boot_machines()
-            await self._wire()
-            await self._start_services()
+        await asyncio.gather(self._start_aws(), self._build())
         self._provide()
+
+    async def _build(self) -> None:
+        await self._make_keys()
+        await self._boot_machines()
+        await self._wire()
+        await self._start_services()
 
     async def _make_keys(self) -> None:
         generated = [name for name, value in self.rehearsal.secrets.items() if not isinstance(value, GivenSecret)]
@@ -200,9 +201,12 @@ class World:
             for name in self.topology.forwarding
         ]
         await self._script("wire the world", "\n".join([*attach, *add, *batches, *forward, *settled]))
-        names = self.places.root / "hosts"
-        names.write_text(self._names())
-        await self._script("name the machines", f"mount --bind {names} /etc/hosts")
+        own = {"hosts": self._names(), "resolv.conf": material.resolver_settings()}
+        for name, text in own.items():
+            (self.places.root / name).write_text(text)
+            # A link leads into /run, which is empty here: then there are no name servers either.
+            if (Path("/etc") / name).is_file():
+                await self._script(f"replace {name}", f"mount --bind {self.places.root / name} /etc/{name}")
         if self.rehearsal.aws:
             await self._script("guard the edge", _fed(ROUTER, cloud.edge_filter(self._state)))
 
@@ -279,10 +283,11 @@ class World:
             await asyncio.to_thread(self.aws.stop)
         await asyncio.gather(*(process.stop() for process in self._services))
         await asyncio.gather(*(machine.process.stop() for machine in self.machines.values()))
-        lines = [f"ip netns del {name} || true" for name in (*self.topology.machines, *self.topology.helpers)]
-        lines += ["umount /etc/hosts || true", f"ip netns del {CONTROL} || true", "ip link del world || true"]
+        names = (*self.topology.machines, *self.topology.helpers, CONTROL)
+        lines = [*(f"ip netns del {name}" for name in names), "ip link del world"]
+        lines += [f"umount /etc/{name}" for name in ("hosts", "resolv.conf")]
         with suppress(ToolFailedError):
-            await self._script("take down", "\n".join(f"{line} 2>/dev/null" for line in lines))
+            await self._script("take down", "\n".join(f"{line} 2>/dev/null || true" for line in lines))
 
 
 def _batch(namespace: str, lines: str) -> str:

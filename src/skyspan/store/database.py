@@ -192,7 +192,7 @@ class Database:
             lost = StoreUnavailableError(
                 f"the connection to the store {self.where} was lost during a write, and nobody knows whether it counts",
                 detail=str(doubt.__cause__ or ""),
-                hint="When the server is back, run `skyspan resume`: it goes on from what was written.",
+                hint="When the server is back, repeat the command: it goes on from what was written.",
             )
             raise WholeGroupError(lost) from doubt
         return known

@@ -57,7 +57,7 @@ _MEANINGS: Mapping[str, tuple[type[StoreError], str, str]] = MappingProxyType(
         "53": (
             StoreUnavailableError,
             "the server of the store {where} ran out of disk, memory or connections",
-            "Free some on the server, then run `skyspan resume`: everything recorded so far is kept.",
+            "Free some on the server, then repeat the command: everything recorded so far is kept.",
         ),
         "55P03": (
             StoreUnavailableError,

@@ -30,7 +30,7 @@ _MEANINGS: Mapping[int, tuple[type[StoreError], str, str]] = MappingProxyType(
         sqlite3.SQLITE_FULL: (
             StoreUnavailableError,
             "no space is left on the disk of the store {where}",
-            "Free some space, then run `skyspan resume`: everything recorded so far is kept.",
+            "Free some space, then repeat the command: everything recorded so far is kept.",
         ),
         sqlite3.SQLITE_READONLY: (
             StoreUnavailableError,

@@ -37,9 +37,11 @@ def _exec(given: Globals, file: str | None, command: tuple[str, ...]) -> int:
     from skyspan.app.load import load
     from skyspan.app.rehearsing import exec_in_world, rehearsable
     from skyspan.app.settings import process_environment
+    from skyspan.cli.views.rehearsal import show_happening
 
     del given
-    return exec_in_world(rehearsable(load(composition_path(file))), command, process_environment())
+    world = rehearsable(load(composition_path(file)))
+    return exec_in_world(world, command, process_environment(), show_happening)
 
 
 rehearse.add_command(verb("run")(_run))

@@ -171,9 +171,10 @@ class Execution:
 
     async def _attempt(self, attempt: Attempt) -> None:
         outcome = await attempt.run(lambda: self._stopped_reason(attempt.stage))
-        del self._attempts[attempt.stage]
         if attempt.store_failure is not None:
+            # Before it is forgotten: what is decided now still counts it among those that run, and stops it.
             self.give_up(attempt.store_failure)
+        del self._attempts[attempt.stage]
         self.report(outcome.event, outcome.put, outcome.removed)
         if self._cut_off and not self._attempts:
             self._over.set()

@@ -1,0 +1,111 @@
+"""`skyspan rehearse run`: the whole cycle with the real command line, its verdicts, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+WORLD: Mapping[str, Any] = {
+    "sites": {"lab": {"prefix": "203.0.113.0/24"}},
+    "hosts": {"box": {"site": "lab", "address": "203.0.113.10"}},
+    "secrets": {"ssh_key": "generated"},
+}
+HOSTS = {"box": {"address": "203.0.113.10", "key": "${{ secrets.ssh_key }}"}}
+TIDY = {"host": "box", "run": "touch /etc/made", "check": "test -e /etc/made", "destroy": "rm -f /etc/made"}
+
+
+def composition(folder: Path, stage: Mapping[str, Any], **parts: Any) -> Path:
+    document = {"skyspan": 1, "name": "tiny", "hosts": HOSTS, "stages": {"make": {"uses": "command", "with": stage}}}
+    (folder / "skyspan.yaml").write_text(json.dumps({**document, "rehearsal": WORLD, **parts}))
+    return folder
+
+
+def skyspan(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "skyspan", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=240, **more)
+
+
+def rehearse(folder: Path) -> tuple[int, dict[str, Any]]:
+    done = skyspan("--json", "rehearse", "run", "-f", str(folder))
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_tidy_composition_passes_every_step(tmp_path: Path) -> None:
+    status, report = rehearse(composition(tmp_path, TIDY))
+    verdicts = {step["name"]: (step["verdict"], step["detail"]) for step in report["steps"]}
+    assert all(verdict == "passed" for verdict, _ in verdicts.values()), verdicts
+    assert list(verdicts) == ["up", "again", "check", "stop", "start", "recheck", "destroy", "proof"]
+    assert report["steps"][1]["stages"] == {"make": "unchanged"}
+    assert (status, report["passed"], report["leftovers"]) == (0, True, [])
+    assert not Path("/etc/made").exists()
+
+
+def test_what_a_destroy_forgets_is_found(tmp_path: Path) -> None:
+    status, report = rehearse(composition(tmp_path, {**TIDY, "destroy": "true"}))
+    assert (status, report["passed"]) == (1, False)
+    (left,) = report["leftovers"]
+    assert left.startswith("box: left behind: file ")
+    assert left.endswith("/etc/made")
+
+
+def test_a_stage_that_never_settles_fails_and_is_destroyed_all_the_same(tmp_path: Path) -> None:
+    status, report = rehearse(composition(tmp_path, {**TIDY, "check": "false"}))
+    verdicts = {step["name"]: step["verdict"] for step in report["steps"]}
+    assert status == 1
+    assert verdicts["stop"] == "skipped"
+    assert verdicts["destroy"] == "passed"
+    assert report["leftovers"] == []
+
+
+def test_a_mistake_in_the_stand_ins_is_shown_with_its_place(tmp_path: Path) -> None:
+    folder = composition(tmp_path, TIDY, rehearsal=None)
+    (folder / "rehearsal.yaml").write_text("sites:\n  lab: {prefix: 203.0.113.0/24}\nhosts:\n  box: {sight: lab}\n")
+    done = skyspan("rehearse", "run", "-f", str(folder))
+    assert done.returncode == 2
+    assert "rehearsal.yaml:4:" in done.stderr
+    assert "sight" in done.stderr
+
+
+def test_a_composition_without_stand_ins_is_told_what_to_write(tmp_path: Path) -> None:
+    done = skyspan("rehearse", "exec", "-f", str(composition(tmp_path, TIDY, rehearsal=None)), "--", "true")
+    assert done.returncode == 2
+    assert "rehearsal.yaml" in done.stderr
+
+
+def test_missing_tools_are_named_with_their_packages(tmp_path: Path) -> None:
+    from skyspan.model.error import ToolMissingError
+    from skyspan.rehearsal import isolation
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolation, "SBIN", str(tmp_path))
+        with pytest.raises(ToolMissingError) as refused:
+            isolation.require(str(tmp_path))
+    assert "apt-get install iproute2 nftables util-linux openssh-server openssh-client" in refused.value.hint
+
+
+def test_without_root_it_says_so(tmp_path: Path) -> None:
+    folder = composition(tmp_path, TIDY)
+    code = (
+        "import os; os.setresuid(65534, 65534, 65534)\n"
+        "from skyspan.model.error import UsageError\n"
+        "from skyspan.rehearsal.isolation import require\n"
+        "try: require(os.environ['PATH'])\n"
+        "except UsageError as error: print(error)\n"
+    )
+    # The modules are imported as root: an unprivileged user may not be able to read them where they are.
+    code = "import skyspan.rehearsal.isolation, skyspan.model.error\n" + code
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), timeout=60
+    )
+    assert "a rehearsal needs root" in done.stdout, done.stderr
+    assert folder.is_dir()
