@@ -39,7 +39,7 @@ def test_a_chain_of_five_hundred_completes(cli: Cli) -> None:
 def test_a_fan_of_five_hundred_completes(cli: Cli) -> None:
     names = [f"s{number}" for number in range(500)]
     stages = "".join(
-        f'  {name}: {{uses: command, needs: [root], with: {{run: \'echo n={name} >> "$SKYSPAN_OUTPUT"\'}}, '
+        f"  {name}: {{uses: command, needs: [root], with: {{run: 'echo n={name} >> \"$SKYSPAN_OUTPUT\"'}}, "
         "outputs: {n: {type: string}}}\n"
         for name in names
     )

@@ -56,9 +56,7 @@ def failure(cli: Cli, app: Path) -> dict[str, str]:
     return error
 
 
-def test_a_command_on_a_host_runs_there_and_is_remembered(
-    cli: Cli, servers: tuple[Sshd, Sshd], tmp_path: Path
-) -> None:
+def test_a_command_on_a_host_runs_there_and_is_remembered(cli: Cli, servers: tuple[Sshd, Sshd], tmp_path: Path) -> None:
     stage = (
         f"run: 'echo made > {tmp_path}/far; echo name=far >> \"$SKYSPAN_OUTPUT\"; echo over ssh', "
         f"creates: '{tmp_path}/far', destroy: 'rm {tmp_path}/far'"

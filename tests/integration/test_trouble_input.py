@@ -108,7 +108,9 @@ def test_a_file_that_is_not_utf8_is_told_with_the_byte(cli: Cli) -> None:
     assert "save it as UTF-8" in ran.err
 
 
-@pytest.mark.parametrize("content", ["", "\n", "- a\n", "just words\n", "a: [b\n", "a:\n\t- b\n", "a: !!python/none x\n"])
+@pytest.mark.parametrize(
+    "content", ["", "\n", "- a\n", "just words\n", "a: [b\n", "a:\n\t- b\n", "a: !!python/none x\n"]
+)
 def test_what_is_no_composition_is_told_so(cli: Cli, content: str) -> None:
     assert "error:" in refused(cli, content).err
 

@@ -58,7 +58,11 @@ CHAIN = "".join(
 @pytest.mark.parametrize(
     ("fill", "more", "told"),
     [
-        ("dd if=/dev/zero of=$PLACE/filler bs=4k 2>/dev/null || true", CHAIN, "up of app was stopped, because the store"),
+        (
+            "dd if=/dev/zero of=$PLACE/filler bs=4k 2>/dev/null || true",
+            CHAIN,
+            "up of app was stopped, because the store",
+        ),
         ("head -c 30000000 /dev/urandom | base64 -w 200", "", ""),
     ],
     ids=["by another file", "by the log itself"],

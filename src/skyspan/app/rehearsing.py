@@ -111,7 +111,7 @@ def _enter(
 
     world = given.world.model_dump(mode="json", exclude_unset=True)
     request = {"file": str(given.file), "name": given.name, "events": say, "world": world, **asked}
-    inner = {**harmless(environ), REQUEST: json.dumps(request), "PATH": f"{path}:{SBIN}"}
+    inner = {**harmless(environ), REQUEST: json.dumps(request), "PATH": f"{Path(sys.executable).parent}:{path}:{SBIN}"}
     # HOME is another one inside, so what it says about provider mirrors has to be named.
     for name in (".tofurc", ".terraformrc"):
         mirror = Path(environ.get("HOME", "/")) / name

@@ -112,7 +112,7 @@ class World:
         return await self._transport.run(Command(command, stdin=stdin, env=self.environment))
 
     async def fault(self, words: Sequence[str]) -> None:
-        """Make or mend a fault (see `faults.USAGE`), or `renumber HOST ADDRESS`; raises UsageError."""
+        """Make or mend a fault (see `faults.USAGE`); raises UsageError."""
         self._faults = faults.changed(self._faults, list(words), self.rehearsal.sites)
         await self._script("fault", _fed(ROUTER, faults.rules(self._faults)))
         self._say(f"world: {' '.join(words)}")
