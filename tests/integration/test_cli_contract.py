@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.cli import ROOT, Cli, ended, until
 
 pytestmark = pytest.mark.integration
@@ -362,9 +361,8 @@ stages:
 
 
 def test_following_a_log_ends_with_the_run(cli: Cli, tmp_path: Path) -> None:
-    app = cli.compose(
-        f"stages:\n  slow: {{uses: command, with: {{run: 'echo begun; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo over'}}}}\n"
-    )  # noqa: E501
+    script = f"echo begun; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo over"
+    app = cli.compose(f"stages:\n  slow: {{uses: command, with: {{run: '{script}'}}}}\n")
     run = cli.start("up", "-f", app, "--yes")
     until(lambda: "begun" in cli("logs", "app").out, "the stage says something")
     following = cli.start("--json", "logs", "app", "--follow")

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from tests.support.cli import ROOT, Cli
 
 pytestmark = pytest.mark.integration

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-
 from tests.support.cli import Cli, alive, until
 from tests.support.terminal import Screen, Terminal
 

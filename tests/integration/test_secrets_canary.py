@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
-
 from tests.support.cli import Cli, Ran
 from tests.support.terminal import Terminal
 
@@ -53,6 +52,7 @@ for name in ("RAW", "PEM", "SPECIAL", "PIN"):
         sys.stdout.flush()
         os.write(2, form[half:] + b" end\n")
 if len(sys.argv) > 1:
+    open("printed", "w").close()
     with open(os.environ["SKYSPAN_OUTPUT"], "a") as file:
         file.write(json.dumps({"given": os.environ["RAW"], "harmless": "all-may-read-this"}) + "\n")
 else:
@@ -74,8 +74,8 @@ stages:
         PEM: "${{{{ secrets.pem }}}}"
         SPECIAL: "${{{{ secrets.special }}}}"
         PIN: "${{{{ inputs.pin }}}}"
-      check: echo "$RAW" >&2
-      destroy: echo "$RAW"; echo "$PEM" >&2
+      check: echo "$RAW" >&2; test -e printed
+      destroy: echo "$RAW"; echo "$PEM" >&2; rm printed
     outputs:
       given: {{type: secret}}
       harmless: {{type: string}}
@@ -99,7 +99,10 @@ stages:
       guarded: {{type: string, sensitive: true}}
   play:
     uses: ansible
-    with: {{playbook: site.yml, hosts: [box], extra_vars: {{raw: "${{{{ secrets.raw }}}}", pem: "${{{{ secrets.pem }}}}"}}}}
+    with:
+      playbook: site.yml
+      hosts: [box]
+      extra_vars: {{raw: "${{{{ secrets.raw }}}}", pem: "${{{{ secrets.pem }}}}"}}
   register:
     uses: http
     best_effort: true
@@ -138,7 +141,7 @@ output "guarded" {{
   sensitive = true
 }}
 output "made" {{
-  value     = "{MADE_THERE}"
+  value     = join("-", ["{MADE_THERE.replace("-", '", "')}"])
   sensitive = true
 }}
 """
@@ -148,13 +151,12 @@ PLAYBOOK = """
   gather_facts: false
   tasks:
     - debug: {msg: "{{ raw }} and {{ pem }}"}
-    - command: echo {{ raw | quote }} {{ raw | b64encode }}
+    - command: cat
+      args: {stdin: "{{ raw }} {{ raw | b64encode }} {{ pem }}"}
       changed_when: false
-    - set_stats: {data: {from_play: "{{ raw }}"}}
-    - shell: echo "$RAW" >&2; echo "$PEM"; exit 4
-      environment: {RAW: "{{ raw }}", PEM: "{{ pem }}"}
+    - set_stats: {data: {from_play: "{{ raw }}", deep: [{inside: "{{ pem }}"}]}}
+    - fail: {msg: "it fails with {{ raw }} and {{ pem }}"}
       ignore_errors: true
-      changed_when: false
 """
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.cli import Cli
 from tests.support.sshd import Sshd, free_port, make_key
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.support.cli import Cli, Ran
 
 pytestmark = pytest.mark.integration
@@ -48,14 +47,23 @@ def refused(cli: Cli, content: str | bytes, *, status: int = 2) -> Ran:
             4,
             ["a", "b", "→"],
         ),
-        (f"stages:\n{ONE}  two: {{uses: command, with: {{run: '${{{{ stages.oen.outputs.x }}}}'}}}}\n", 5, ["oen", "one"]),
+        (
+            "stages:\n" + ONE + "  two: {uses: command, with: {run: '${{ stages.oen.outputs.x }}'}}\n",
+            5,
+            ["oen", "one"],
+        ),
         (
             "stages:\n  one: {uses: command, with: {run: 'true'}, outputs: {word: {type: string}}}\n"
             "  two: {uses: command, with: {run: '${{ stages.one.outputs.wrod }}'}}\n",
             5,
             ["wrod", "word"],
         ),
-        (f"inputs: {{region: {{type: string}}}}\nstages:\n  a: {{uses: command, with: {{run: '${{{{ inputs.regoin }}}}'}}}}\n", 5, ["regoin", "region"]),  # noqa: E501
+        (
+            "inputs: {region: {type: string}}\nstages:\n"
+            "  a: {uses: command, with: {run: '${{ inputs.regoin }}'}}\n",
+            5,
+            ["regoin", "region"],
+        ),
         ("stages:\n  a: {uses: command, with: {run: 'true', host: nowhere}}\n", 4, ["nowhere"]),
         ("stages:\n  a: {uses: command, with: {run: 'echo ${{ inputs.x'}}\n", 4, ["}}"]),
     ],

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.cli import Cli, alive, ended, ending, until
 
 pytestmark = pytest.mark.integration

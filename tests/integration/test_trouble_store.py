@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.cli import Cli, Ran, refuse_accidents
 
 pytestmark = pytest.mark.integration

@@ -73,9 +73,9 @@ def link(sites: GatewayWorld, tmp_path: Path) -> Link:
 
 
 async def test_sites_reach_each_other_on_what_is_allowed_and_nothing_else(link: Link, sites: GatewayWorld) -> None:
-    for machine in ("east", "west", "west-gw"):
-        await sites.listen(machine, 8080)
-        await sites.listen(machine, 9090)
+    for name in ("east", "west", "west-gw"):
+        await sites.listen(name, 8080)
+        await sites.listen(name, 9090)
     seen = await link.up(spec(expect=["10.2.0.10:8080"]))
     assert seen.healthy
     assert seen.outputs["plane"].value in ("kernel", "userspace")

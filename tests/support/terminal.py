@@ -62,6 +62,11 @@ class Screen:
             assert letter in "mhl", f"this screen does not know \\x1b[{number}{letter}"
 
 
+def _take_the_terminal() -> None:
+    """Make it the controlling terminal, so that Ctrl-C on it is a signal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """A command whose three streams are one terminal of 100 by 30 characters."""
 
@@ -76,7 +81,7 @@ class Terminal:
             env={**env, "TERM": "xterm-256color"},
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_take_the_terminal,  # noqa: PLW1509 - no threads in the child that matter before exec
         )
         os.close(theirs)
         self.raw = ""

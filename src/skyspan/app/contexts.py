@@ -30,6 +30,14 @@ class ReadPlaces:
         return ReadOnly(self.dialler.reach(host))
 
 
+class NothingKept:
+    """What a stage that was never applied has kept; spares each new stage a question to the store."""
+
+    async def get(self, name: str) -> bytes | None:
+        """Nothing."""
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class RunContexts:
     """Makes the contexts of one run's attempts; implements `attempts.contexts.ContextFactory`."""
@@ -60,7 +68,8 @@ class RunContexts:
             "deadline": request.deadline,
             "rehearsal": self.session.settings.rehearsal,
         }
-        reading = ReadContext(places=ReadPlaces(places), kept=kept, **shared)  # type: ignore[arg-type]
+        seen = kept if request.recorded else NothingKept()
+        reading = ReadContext(places=ReadPlaces(places), kept=seen, **shared)  # type: ignore[arg-type]
         writing = StageContext(places=places, kept=kept, epoch=self.epoch, **shared)  # type: ignore[arg-type]
         try:
             yield Contexts(reading, writing)

@@ -68,6 +68,8 @@ async def _ask(
     request = ContextRequest(address, prepared.folder, {}, 1, None, _NoJournal())
     async with contexts.enter(request) as made:
         said = await provider.preflight(settings, made.reading)
+    if not said:
+        return []
     where = prepared.source.value(("stages", address.name, "uses"))
     return [
         replace(

@@ -1,4 +1,4 @@
-"""The reference page of a provider, made from its spec: what `skyspan providers KIND` prints and docs/providers/ holds."""
+"""The reference page of a provider, made from its spec: for `skyspan providers KIND` and docs/providers/."""
 
 from __future__ import annotations
 

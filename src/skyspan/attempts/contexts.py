@@ -16,7 +16,11 @@ from skyspan.model.address import StageAddress
 
 @dataclass(frozen=True, slots=True)
 class ContextRequest:
-    """Which attempt wants a context, and which hosts it may reach. `deadline` is a monotonic time or None."""
+    """Which attempt wants a context, and which hosts it may reach. `deadline` is a monotonic time or None.
+
+    `recorded` tells whether the stage is on record: one that is not has kept nothing yet, as keeping anything comes
+    after the record of the intent to.
+    """
 
     address: StageAddress
     folder: Path
@@ -24,6 +28,7 @@ class ContextRequest:
     attempt: int
     deadline: float | None
     journal: Journal
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ class Work:
     def contexts(self, hosts: Mapping[str, Host], folder: Path | None = None) -> AbstractAsyncContextManager[Contexts]:
         """The provider's contexts for this attempt."""
         where = folder or self.know.wish.folder
-        request = ContextRequest(self.address, where, hosts, self.attempt, self.deadline, self.journal)
+        request = ContextRequest(
+            self.address, where, hosts, self.attempt, self.deadline, self.journal, recorded=self.record is not None
+        )
         return self.know.means.contexts.enter(request)
 
     def planned(self, change: Change) -> None:

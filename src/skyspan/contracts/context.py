@@ -77,6 +77,13 @@ class KeptWriter(Kept, Protocol):
         """Keep `data`, replacing what was there."""
         ...
 
+    def put_soon(self, name: str, data: bytes) -> None:
+        """Keep `data` no later than, and in order with, what is written next, such as the attempt's end.
+
+        For what only matters together with that end: it spares a durable write. A write that fails is told by the one
+        that it went with."""
+        ...
+
     async def remove(self, name: str) -> None:
         """Forget it; absent is success."""
         ...
@@ -103,8 +110,8 @@ class ReadContext:
     """What observe and plan get.
 
     `folder` is the composition's folder (read only by convention); `work` is the stage's own folder, kept between
-    runs, free to be written by reading verbs too, and possibly deleted at any time. `attempt` counts from 1; `deadline` is
-    a monotonic time or None. `rehearsal` is true inside a rehearsal.
+    runs, free to be written by reading verbs too, and possibly deleted at any time. `attempt` counts from 1;
+    `deadline` is a monotonic time or None. `rehearsal` is true inside a rehearsal.
     """
 
     address: StageAddress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from operator import ge, gt, le, lt
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
@@ -43,6 +44,7 @@ class Scope(Protocol):
         ...
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Template:
     """Take `text` apart; raises ExpressionError with the offset of what is wrong."""
     return parse_template(text)

@@ -50,6 +50,15 @@ async def recall(kept: Kept) -> Remembered | None:
 
 async def remember(kept: KeptWriter, what: Remembered) -> None:
     """Keep it, replacing what was remembered; durable when the call returns."""
+    await kept.put(_NAME, _record(what))
+
+
+def remember_with_end(kept: KeptWriter, what: Remembered) -> None:
+    """Keep it together with the end of the attempt: what is done is done once both are durable."""
+    kept.put_soon(_NAME, _record(what))
+
+
+def _record(what: Remembered) -> bytes:
     record = {
         "finished": what.finished,
         "effect": what.effect,
@@ -58,7 +67,7 @@ async def remember(kept: KeptWriter, what: Remembered) -> None:
         "stopped": what.stopped,
         "outputs": {name: (output.value, output.sensitive) for name, output in what.outputs.items()},
     }
-    await kept.put(_NAME, json.dumps(record, separators=(",", ":")).encode())
+    return json.dumps(record, separators=(",", ":")).encode()
 
 
 async def forget(kept: KeptWriter) -> None:

@@ -177,5 +177,8 @@ class SqlKept:
     async def put(self, name: str, data: bytes) -> None:
         await self._worker.write(deployments.put_kept, self._address, self._epoch, name, data)
 
+    def put_soon(self, name: str, data: bytes) -> None:
+        self._worker.write_with_next(deployments.put_kept, self._address, self._epoch, name, data)
+
     async def remove(self, name: str) -> None:
         await self._worker.write(deployments.remove_kept, self._address, self._epoch, name)

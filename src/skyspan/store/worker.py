@@ -52,6 +52,7 @@ class Worker:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._waiting: list[_Job] = []
 
     async def read(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work`, which only reads."""
@@ -63,10 +64,22 @@ class Worker:
         result: T = await self._submit(_Job(functools.partial(_call, work, args, kwargs), writes=True))
         return result
 
+    def write_with_next(
+        self, work: Callable[Concatenate[Transaction, P], None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Do `work` together with the next call, before it; nobody waits for it alone."""
+        job = _Job(functools.partial(_call, work, args, kwargs), writes=True)
+        # Why it failed is told by the call that it went with: the same disk, the same lease.
+        job.future.add_done_callback(lambda future: future.cancelled() or future.exception())
+        with self._lock:
+            self._waiting.append(job)
+
     async def close(self) -> None:
         """Finish what is queued and end the thread; later calls are refused. Never raises."""
         with self._lock:
             self._closed = True
+            if self._thread is not None:
+                self._send_waiting()
             thread = self._thread
         if thread is not None:
             self._queue.put(None)
@@ -79,8 +92,14 @@ class Worker:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="skyspan-store", daemon=True)
                 self._thread.start()
+            self._send_waiting()
             self._queue.put(job)
         return job.future
+
+    def _send_waiting(self) -> None:
+        for job in self._waiting:
+            self._queue.put(job)
+        self._waiting.clear()
 
     def _run(self) -> None:
         going = True

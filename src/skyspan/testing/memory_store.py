@@ -314,5 +314,8 @@ class _Kept:
     async def put(self, name: str, data: bytes) -> None:
         self._store.write_kept(self._address, self._epoch, name, data)
 
+    def put_soon(self, name: str, data: bytes) -> None:
+        self._store.write_kept(self._address, self._epoch, name, data)
+
     async def remove(self, name: str) -> None:
         self._store.write_kept(self._address, self._epoch, name, None)

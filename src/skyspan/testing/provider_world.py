@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from skyspan.contracts.context import Clock, ReadContext, StageContext
 from skyspan.contracts.host import Host
@@ -22,6 +22,9 @@ from skyspan.model.secret import Secret
 T = TypeVar("T")
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+Transports: TypeAlias = Mapping[Any, Transport]
+"""Transports by host name, and None for this machine. (A mapping's key type is invariant, hence Any.)"""
 
 
 class Died(BaseException):
@@ -97,6 +100,11 @@ class MemoryKept:
         self.puts += 1
         self.data[name] = data
 
+    def put_soon(self, name: str, data: bytes) -> None:
+        """Keep it."""
+        self.puts += 1
+        self.data[name] = data
+
     async def remove(self, name: str) -> None:
         """Forget it."""
         self.data.pop(name, None)
@@ -115,6 +123,9 @@ class _GatedKept:
 
     async def put(self, name: str, data: bytes) -> None:
         await self._gate.effect(lambda: self._kept.put(name, data))
+
+    def put_soon(self, name: str, data: bytes) -> None:
+        self._kept.put_soon(name, data)
 
     async def remove(self, name: str) -> None:
         await self._gate.effect(lambda: self._kept.remove(name))
@@ -286,7 +297,7 @@ class _WatchedTransport(_WatchedReader):
 
 @dataclass(frozen=True, slots=True)
 class _ReadPlaces:
-    transports: Mapping[str | None, Transport]
+    transports: Transports
     commands: list[Command]
 
     def reach(self, host: str | None) -> _WatchedReader:
@@ -295,7 +306,7 @@ class _ReadPlaces:
 
 @dataclass(frozen=True, slots=True)
 class _WritePlaces:
-    transports: Mapping[str | None, Transport]
+    transports: Transports
     commands: list[Command]
     gate: Gate
 
@@ -303,7 +314,7 @@ class _WritePlaces:
         return _WatchedTransport(_place(self.transports, host), self.commands, self.gate)
 
 
-def _place(transports: Mapping[str | None, Transport], host: str | None) -> Transport:
+def _place(transports: Transports, host: str | None) -> Transport:
     if host not in transports:
         raise SpecError(f"the composition has no host {host!r}")
     return transports[host]
@@ -318,7 +329,7 @@ class ProviderWorld:
     """
 
     root: Path
-    transports: Mapping[str | None, Transport]
+    transports: Transports
     hosts: Mapping[str, Host] = field(default_factory=dict)
     clock: Clock = field(default_factory=RealClock)
     tools: FoundTools = field(default_factory=FoundTools)

@@ -105,7 +105,8 @@ def _end(
     peers = tuple(str(ip_interface(text).ip) for text in tunnel[1])
     reachable = [ip_interface(text).network for text in tunnel[0]]
     beside = tuple(ip_network(peer) for peer in peers if not any(ip_address(peer) in net for net in reachable))
-    sends = end.nat or not (end.nat or other.nat)
+    # The side behind a NAT keeps the way open; without one, both do.
+    sends = end.nat or not other.nat
     owner, interface = names
     link_filter = LinkFilter(
         table=table_name(interface),

@@ -72,8 +72,24 @@ def environment(spec: AnsibleSpec, paths: Paths) -> Mapping[str, str | Secret]:
         "ANSIBLE_LOCAL_TEMP": f"{paths.home}/tmp",
         "ANSIBLE_COLLECTIONS_PATHS": f"{paths.collections}:~/.ansible/collections:/usr/share/ansible/collections",
         "ANSIBLE_ROLES_PATH": f"{paths.collections}/roles:~/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles",
-        # A shared connection that outlives the run would hold the host's key in use; 15 s spans the gap between tasks.
-        "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=15s",
+        **_shared_connections(f"{paths.home}/cp"),
         "ANSIBLE_TIMEOUT": "20",
         **spec.env,
     }
+
+
+def _shared_connections(folder: str) -> Mapping[str, str]:
+    """One connection per host for all its tasks, where the path of its socket is short enough.
+
+    A shared connection that outlives the run would hold the host's key in use; 15 s spans the gap between tasks. A
+    socket's path has 107 bytes at most (unix(7)); Ansible's names have 10, and ssh adds 17 to make it at first.
+    """
+    if len(folder.encode()) + 1 + 10 + 17 > _LONGEST_SOCKET:
+        return {"ANSIBLE_SSH_ARGS": "-C"}
+    return {
+        "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=15s",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": folder,
+    }
+
+
+_LONGEST_SOCKET = 107

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ from skyspan.model.error import (
     ToolMissingError,
     UnreachableError,
 )
-from skyspan.model.value import OutputValue, digest, revealed
+from skyspan.model.secret import Secret
+from skyspan.model.value import OutputValue, digest, leaves, revealed, secrets_in
 from skyspan.providers.ansible import commands
+from skyspan.providers.ansible.applied import origin
 from skyspan.providers.ansible.inventory import inventory, known_hosts_lines
 from skyspan.providers.ansible.parse import LineSplitter, Recap, Started, TaskResult, parse_line
 from skyspan.providers.ansible.spec import AnsibleSpec
-
-MARKER = "applied"
-"""Kept once the playbook ran to its end: its outputs."""
+from skyspan.providers.masking import holds_secret, mask_secrets
+from skyspan.providers.remembered import Remembered, forget, recall, remember, stamp_of
 
 _GET_ANSIBLE = "install Ansible with its collections: `apt-get install ansible`, or `pip install ansible`"
 _SIBLINGS = ("roles", "tasks", "handlers", "templates", "files", "vars", "group_vars", "host_vars", "library")
@@ -71,12 +72,11 @@ class AnsibleProvider:
 
     async def observe(self, spec: AnsibleSpec, ctx: ReadContext) -> Observation:
         """Absent until it was applied; then, in check mode, what the playbook would change."""
-        kept = await ctx.kept.get(MARKER)
-        if kept is None:
-            return Observation.absent("the playbook has not run to its end yet")
-        outputs = _outputs(json.loads(kept))
+        mark = await recall(ctx.kept)
+        if mark is None or not mark.finished:
+            return Observation.absent("an earlier run was interrupted" if mark else "the playbook has not run yet")
         if spec.verify == "marker":
-            return Observation(exists=True, fingerprint=digest(kept.decode()), outputs=outputs)
+            return _seen(mark, ())
         told = await self._play(spec, spec.playbook, ctx, check=True)
         self._refuse_unreachable(told)
         changed = tuple(
@@ -85,15 +85,8 @@ class AnsibleProvider:
             if result.state == "changed"
         )
         failed = _failures(told)
-        return Observation(
-            exists=True,
-            healthy=not failed,
-            drifted=bool(changed),
-            reason=f"in check mode: {failed[0]}" if failed else "",
-            fingerprint=digest([kept.decode(), [item.address for item in changed]]),
-            outputs=outputs,
-            drift=changed,
-        )
+        reason = f"in check mode: {failed[0]}" if failed else ""
+        return replace(_seen(mark, changed), healthy=not failed, reason=reason)
 
     async def plan(self, spec: AnsibleSpec, seen: Observation, ctx: ReadContext) -> Change:
         """The hosts it would run on, or the tasks that check mode found pending."""
@@ -101,29 +94,40 @@ class AnsibleProvider:
             resources = tuple(ResourceChange(name, Action.CREATE) for name in spec.hosts)
             return Change(
                 Action.CREATE,
-                f"run {spec.playbook}",
+                seen.reason or f"run {spec.playbook}",
                 resources,
                 seen.fingerprint,
                 digest([spec.playbook, list(spec.hosts)]),
             )
+        mark = await recall(ctx.kept)
+        same = mark is not None and mark.effect == self._origin(spec, ctx)
+        if same and seen.healthy and not seen.drifted:
+            return Change.none(seen)
         resources = seen.drift or tuple(ResourceChange(name, Action.UPDATE) for name in spec.hosts)
         reason = "drifted" if seen.drifted else (seen.reason or "its settings or files changed")
         return Change(Action.UPDATE, reason, resources, seen.fingerprint, digest([item.address for item in resources]))
 
     async def apply(self, spec: AnsibleSpec, change: Change, ctx: StageContext) -> Observation:
         """Run the playbook; unreachable hosts are told apart from failing tasks."""
+        if await recall(ctx.kept) is None:
+            # What an interrupted run leaves behind must be undone by destroy.
+            await remember(ctx.kept, Remembered(finished=False))
         told = await self._play(spec, spec.playbook, ctx, check=False)
         self._refuse_failure(spec.playbook, told)
-        outputs = told.recap.outputs()
-        await ctx.kept.put(MARKER, json.dumps(outputs, sort_keys=True).encode())
-        return Observation(exists=True, fingerprint=digest(outputs), outputs=_outputs(outputs))
+        outputs = _outputs(told.recap.outputs(), _secrets(spec, ctx))
+        done = Remembered(True, effect=self._origin(spec, ctx), stamp=stamp_of(ctx), outputs=outputs)
+        await remember(ctx.kept, done)
+        return _seen(done, ())
 
     async def destroy(self, spec: AnsibleSpec, ctx: StageContext) -> None:
         """Run the undoing playbook when there is one, and forget."""
-        if spec.destroy and await ctx.kept.get(MARKER) is not None:
+        if spec.destroy and await recall(ctx.kept) is not None:
             told = await self._play(spec, spec.destroy, ctx, check=False)
             self._refuse_failure(spec.destroy, told)
-        await ctx.kept.remove(MARKER)
+        await forget(ctx.kept)
+
+    def _origin(self, spec: AnsibleSpec, ctx: ReadContext) -> str:
+        return origin(spec, ctx.hosts, ctx.folder, self.sources(spec))
 
     async def _play(self, spec: AnsibleSpec, playbook: str, ctx: ReadContext, *, check: bool) -> _Told:
         if not (ctx.folder / playbook).is_file():
@@ -132,12 +136,13 @@ class AnsibleProvider:
         async with self._files(spec, ctx) as paths:
             await self._require(spec, paths, ctx)
             command = commands.playbook(spec, paths, str(ctx.folder / playbook), check=check)
-            completed = await self._run(command, ctx, told)
+            secrets = _secrets(spec, ctx)
+            completed = await self._run(command, ctx, told, secrets)
         if not completed.ok and not told.recap.hosts:
-            raise _early_failure(completed, told)
+            raise _early_failure(completed, told, secrets)
         return told
 
-    async def _run(self, command: Command, ctx: ReadContext, told: _Told) -> Completed:
+    async def _run(self, command: Command, ctx: ReadContext, told: _Told, secrets: frozenset[Secret]) -> Completed:
         splitter = LineSplitter()
 
         def hear(stream: Stream, data: bytes) -> None:
@@ -145,7 +150,7 @@ class AnsibleProvider:
                 ctx.report.output(stream, data)
                 return
             for line in splitter.feed(data):
-                _tell(line, told, ctx)
+                _tell(line, told, ctx, secrets)
 
         place = ctx.places.reach(None)
         if isinstance(ctx, StageContext) and command.effect is Effect.WRITE:
@@ -153,7 +158,7 @@ class AnsibleProvider:
         else:
             completed = await place.query(command, hear)
         for line in splitter.flush():
-            _tell(line, told, ctx)
+            _tell(line, told, ctx, secrets)
         return completed
 
     async def _require(self, spec: AnsibleSpec, paths: commands.Paths, ctx: ReadContext) -> None:
@@ -237,11 +242,12 @@ class AnsibleProvider:
         self._refuse_unreachable(told)
 
 
-def _tell(line: str, told: _Told, ctx: ReadContext) -> None:
+def _tell(line: str, told: _Told, ctx: ReadContext, secrets: frozenset[Secret]) -> None:
     said = parse_line(line)
     match said:
         case TaskResult(host, task, state, message):
-            told.results.append(said)
+            task, message = mask_secrets(task, secrets), mask_secrets(message, secrets)
+            told.results.append(replace(said, task=task, message=message))
             if state != "skipped":
                 ctx.report.line(f"{host}: {task}: {state}" + (f": {message}" if message else ""))
             if state in ("changed", "failed", "unreachable"):
@@ -249,10 +255,10 @@ def _tell(line: str, told: _Told, ctx: ReadContext) -> None:
         case Recap():
             told.recap = said
         case Started(name):
-            ctx.report.line(f"task: {name}")
+            ctx.report.line(f"task: {mask_secrets(name, secrets)}")
         case str():
-            told.remarks.append(said)
-            ctx.report.line(said)
+            told.remarks.append(mask_secrets(said, secrets))
+            ctx.report.line(told.remarks[-1])
 
 
 def _failures(told: _Told) -> list[str]:
@@ -263,9 +269,10 @@ def _failures(told: _Told) -> list[str]:
     ]
 
 
-def _early_failure(completed: Completed, told: _Told) -> StageError:
+def _early_failure(completed: Completed, told: _Told, secrets: frozenset[Secret]) -> StageError:
     """It ended before any host was asked: syntax, inventory or a missing callback."""
-    words = completed.stderr.decode(errors="replace").strip() or "\n".join(told.remarks[-15:])
+    said = mask_secrets(completed.stderr.decode(errors="replace"), secrets).strip()
+    words = said or "\n".join(told.remarks[-15:])
     if "Invalid callback for stdout" in words:
         return ToolMissingError(
             f"this Ansible lacks the callback {commands.CALLBACK}",
@@ -291,5 +298,22 @@ def _private(path: Path, text: str) -> Path:
     return path
 
 
-def _outputs(values: Mapping[str, Any]) -> dict[str, OutputValue]:
-    return {name: OutputValue(value) for name, value in values.items()}
+def _seen(mark: Remembered, drift: tuple[ResourceChange, ...]) -> Observation:
+    state = digest([mark.stamp, [item.address for item in drift]])
+    return Observation(True, drifted=bool(drift), fingerprint=state, outputs=mark.outputs, drift=drift)
+
+
+def _secrets(spec: AnsibleSpec, ctx: ReadContext) -> frozenset[Secret]:
+    """Every secret that the playbook is given."""
+    hosts = ctx.hosts.values()
+    return secrets_in([spec.extra_vars, spec.env, *(host.vars for host in hosts), *(host.key for host in hosts)])
+
+
+def _outputs(values: Mapping[str, Any], secrets: frozenset[Secret]) -> dict[str, OutputValue]:
+    """The statistics as outputs; one that shows a secret is sensitive."""
+    return {name: OutputValue(value, _shows(value, secrets)) for name, value in values.items()}
+
+
+def _shows(value: Any, secrets: frozenset[Secret]) -> bool:
+    texts = (leaf if isinstance(leaf, str) else json.dumps(leaf) for leaf in leaves(value))
+    return any(holds_secret(text, secrets) for text in texts)

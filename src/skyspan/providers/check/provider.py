@@ -15,7 +15,7 @@ from skyspan.model.error import NotReadyError, StageError
 from skyspan.model.value import OutputValue, digest, masked
 from skyspan.providers.check.probe import Failed, probe, resolvable
 from skyspan.providers.check.spec import CheckSpec, Leg
-from skyspan.providers.remembered import Remembered, forget, recall, remember, stamp_of
+from skyspan.providers.remembered import Remembered, forget, recall, remember_with_end, stamp_of
 
 _PAUSE_S = 0.5
 
@@ -87,7 +87,7 @@ class CheckProvider:
             )
         stamp = stamp_of(ctx)
         outputs = _outputs(results)
-        await remember(ctx.kept, Remembered(True, spec=_digest(spec), stamp=stamp, outputs=outputs))
+        remember_with_end(ctx.kept, Remembered(True, spec=_digest(spec), stamp=stamp, outputs=outputs))
         return Observation(True, fingerprint=stamp, outputs=outputs)
 
     async def destroy(self, spec: CheckSpec, ctx: StageContext) -> None:

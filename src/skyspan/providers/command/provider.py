@@ -21,7 +21,7 @@ from skyspan.providers.command import commands
 from skyspan.providers.command.parse import LIMIT, parse_outputs
 from skyspan.providers.command.spec import OUTPUT_VARIABLE, CommandSpec, Script
 from skyspan.providers.masking import mask_secrets
-from skyspan.providers.remembered import Remembered, forget, recall, remember, stamp_of
+from skyspan.providers.remembered import Remembered, forget, recall, remember, remember_with_end, stamp_of
 
 _CLEANUP_S = 10.0
 
@@ -136,7 +136,7 @@ class CommandProvider:
         outputs = await _perform(spec.run, spec, ctx, {}, stdin=spec.stdin)
         done = Remembered(True, _effect(spec), _whole(spec), stamp_of(ctx), outputs=outputs)
         await _verify(spec, spec.run, done, ctx)
-        await remember(ctx.kept, done)
+        remember_with_end(ctx.kept, done)
         return _seen(done)
 
 

@@ -18,7 +18,7 @@ from skyspan.providers.http.exchange import Request, exchange, request_of, shown
 from skyspan.providers.http.expect import Answer, Expectation, document_of, mismatches, pick
 from skyspan.providers.http.spec import HttpSpec
 from skyspan.providers.masking import holds_secret, mask_secrets
-from skyspan.providers.remembered import Remembered, forget, recall, remember, stamp_of
+from skyspan.providers.remembered import Remembered, forget, recall, remember, remember_with_end, stamp_of
 
 _LONGEST_PAUSE_S = 60.0
 _GONE = frozenset({404, 410})
@@ -73,7 +73,7 @@ class HttpProvider:
         answer = await _send(request, spec, ctx)
         _judge(request, spec.expect, answer, spec)
         done = Remembered(True, _effect(spec), _whole(spec), stamp_of(ctx), outputs=_outputs(spec, answer))
-        await remember(ctx.kept, done)
+        remember_with_end(ctx.kept, done)
         return _seen(done)
 
     async def destroy(self, spec: HttpSpec, ctx: StageContext) -> None:
