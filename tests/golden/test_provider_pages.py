@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from skyspan.app.reference import reference_page
+from skyspan.model.documentation import documented
 from skyspan.providers.registry import Registry
 
 PAGES = Path(__file__).parents[2] / "docs" / "providers"
@@ -14,7 +15,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "providers"
 def test_a_provider_has_its_page_as_its_spec_says(kind: str, request: pytest.FixtureRequest) -> None:
     registry = Registry()
     described = next(item for item in registry.describe() if item.kind == kind)
-    page = reference_page(described, registry.spec_of(kind).model_json_schema(by_alias=True))
+    page = reference_page(described, documented(registry.spec_of(kind)).model_json_schema(by_alias=True))
     path = PAGES / f"{kind}.md"
     if request.config.getoption("--renew"):
         path.write_text(page)

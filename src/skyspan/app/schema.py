@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from skyspan.contracts.provider import Spec
 from skyspan.model.composition import Composition
+from skyspan.model.documentation import documented
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 EXPRESSION = "expression"
@@ -20,7 +21,7 @@ Schema = dict[str, Any]
 
 def composition_schema(specs: Mapping[str, type[Spec]]) -> Schema:
     """The schema of the whole file; `specs` maps each provider's name to the model of its settings."""
-    schema = Composition.model_json_schema(by_alias=True, schema_generator=_Generator)
+    schema = documented(Composition).model_json_schema(by_alias=True, schema_generator=_Generator)
     definitions: Schema = schema.setdefault("$defs", {})
     stage: Schema = definitions["StageDeclaration"]
     for kind in sorted(specs):
@@ -52,7 +53,7 @@ def _rule(kind: str, spec: type[Spec]) -> Schema:
 
 def _provider_definitions(kind: str, spec: type[Spec]) -> Schema:
     """The provider's own definitions under names that no other provider's can have."""
-    schema = spec.model_json_schema(
+    schema = documented(spec).model_json_schema(
         by_alias=True, schema_generator=_Generator, ref_template=f"#/$defs/{kind}.{{model}}"
     )
     inner = schema.pop("$defs", {})

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pydantic import ConfigDict
-
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.model.change import Change, Observation
 from skyspan.model.composition import Model
@@ -26,8 +24,6 @@ from skyspan.model.diagnostic import Diagnostic
 
 class Spec(Model):
     """Base of every provider's spec: frozen, unknown keys refused, every field documented by its docstring."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
 
 
 S = TypeVar("S", bound=Spec)

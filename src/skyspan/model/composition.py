@@ -46,9 +46,12 @@ Seconds: TypeAlias = Annotated[
 
 
 class Model(BaseModel):
-    """Strict for people: frozen, unknown keys refused, every field documented."""
+    """Strict for people: frozen, unknown keys refused, every field documented by the docstring beneath it.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    Built when first used, and documented when asked (`model.documentation`): start-up is budgeted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
 
 class InputDeclaration(Model):

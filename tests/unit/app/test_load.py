@@ -15,6 +15,7 @@ from skyspan.app.load import MAX_BYTES, find, load, load_checked
 from skyspan.app.yaml_source import MAX_DEPTH, parse_yaml
 from skyspan.contracts.provider import Spec
 from skyspan.model.error import CompositionError, UsageError
+from skyspan.model.expression import parse
 from skyspan.providers.registry import Registry
 
 GOOD = "skyspan: 1\nname: example\nstages:\n  a: {uses: command, with: {run: 'true'}}\n"
@@ -302,6 +303,7 @@ def test_the_work_of_loading_and_checking_grows_no_faster_than_the_file(
             nonlocal count
             count += 1
 
+        parse.cache_clear()
         sys.setprofile(counted)
         try:
             _, checked = load_checked(tmp_path, spec_of)

@@ -18,8 +18,9 @@ def providers(given: Globals, kind: str | None) -> None:
     registry = Registry()
     if kind is not None:
         from skyspan.app.reference import reference_page
+        from skyspan.model.documentation import documented
 
-        schema = registry.spec_of(kind).model_json_schema(by_alias=True)
+        schema = documented(registry.spec_of(kind)).model_json_schema(by_alias=True)
         if given.as_json:
             show_document({"kind": kind, "schema": schema})
         else:

@@ -24,6 +24,7 @@ from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.provider import Provider, Spec
 from skyspan.contracts.transport import Argument, Joined
 from skyspan.model.change import Action, Change, Observation
+from skyspan.model.documentation import documented
 from skyspan.model.error import StageError
 from skyspan.model.secret import Secret
 from skyspan.model.value import masked, secrets_in
@@ -109,7 +110,7 @@ class ProviderConformance:
     def test_every_setting_is_documented(self, case: ProviderCase) -> None:
         silent = [
             f"{model.__name__}.{name}"
-            for model in models_of(case.provider.spec)
+            for model in models_of(documented(case.provider.spec))
             for name, info in model.model_fields.items()
             if not (info.description or "").strip()
         ]
