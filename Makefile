@@ -36,7 +36,7 @@ check: setup ## what every change must pass, in minutes
 test: tools ## everything: the checks, then the tests with real tools (as root)
 	@tools/debian test
 	$(MAKE) --no-print-directory check
-	$(BIN)/pytest -q $(wildcard tests/integration tests/chaos)
+	$(BIN)/pytest -q -n 2 $(wildcard tests/integration tests/chaos)
 
 bench: tools ## the budgets, measured beside other tools (make bench ARGS=--quick: a minute)
 	@tools/bench-peers

@@ -117,11 +117,10 @@ class LiveView:
         self._console = Console(stderr=True, highlight=False)
         self._stages: dict[str, _Stage] = {}
         self._note = ""
-        self._at = 0.0
         self._live = Live(self, console=self._console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        # Drawn from the run's first event on: what is said before that, such as warnings, stays on the screen.
         return self
 
     def __exit__(
@@ -159,6 +158,7 @@ class LiveView:
         match event:
             case RunStarted(stages=stages):
                 self._stages = {stage.name: _Stage(stage.uses) for stage in stages}
+                self._live.start()
             case StageStarted(stage=name):
                 self._stages[name].status = StageStatus.RUNNING
                 self._stages[name].started = self._now()
