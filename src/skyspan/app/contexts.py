@@ -55,7 +55,8 @@ class RunContexts:
         reporter = StageReporter(request.address.name, request.attempt, self.log, self.redactor, request.journal)
         places = self.dialler.for_hosts(request.hosts)
         kept = self.session.store.kept(request.address, self.epoch)
-        work = make_private(work_folder(self.session, request.address.deployment.name) / request.address.name)
+        # Each stage makes its own folder when it needs one: most never do.
+        work = make_private(work_folder(self.session, request.address.deployment.name)) / request.address.name
         shared = {
             "address": request.address,
             "folder": request.folder,

@@ -110,7 +110,7 @@ class ReadContext:
     """What observe and plan get.
 
     `folder` is the composition's folder (read only by convention); `work` is the stage's own folder, kept between
-    runs, free to be written by reading verbs too, and possibly deleted at any time. `attempt` counts from 1;
+    runs, free to be written by reading verbs too, and possibly missing at any time. `attempt` counts from 1;
     `deadline` is a monotonic time or None. `rehearsal` is true inside a rehearsal.
     """
 
