@@ -127,7 +127,18 @@ def main() -> NoReturn:
     # A context of our own, so that errors told after the verb's own context has ended look the same.
     with click.Context(skyspan, color=wanted).scope():
         status = _run(wanted)
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process at once: everything is closed and written, and taking the modules apart costs 65 ms."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        # Whoever read our output has had enough.
+        pass
+    os._exit(status)
 
 
 def _run(color: bool | None) -> int:
