@@ -305,8 +305,9 @@ async def test_what_a_broken_connection_left_running_is_stopped_before_anything_
 async def test_a_silent_connection_is_given_up_by_keepalive(own_sshd: Sshd) -> None:
     transport = SshTransport(own_sshd.host(), replace(SETTINGS, keepalive_s=0.2, keepalive_count=2))
     heard = Heard()
-    running = asyncio.ensure_future(transport.run(shell("echo ready; sleep 1000"), heard))
+    running = asyncio.ensure_future(transport.run(shell("echo ready $$; exec sleep 1000"), heard))
     await heard.until(b"ready")
+    left = heard.data[Stream.OUT].split()[1].decode()
     frozen = own_sshd.sessions()
     for pid in frozen:
         subprocess.run(["kill", "-STOP", str(pid)], check=True)
@@ -314,6 +315,8 @@ async def test_a_silent_connection_is_given_up_by_keepalive(own_sshd: Sshd) -> N
     for pid in frozen:
         subprocess.run(["kill", "-CONT", str(pid)], check=True)
     await transport.close()
+    # Nobody who could have stopped it is left, and the next connection, which would, is not made.
+    subprocess.run(["kill", "-KILL", left], check=False)
 
 
 async def test_cancelling_while_the_host_is_gone_still_cancels(own_sshd: Sshd) -> None:
