@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tools demo test check bench golden lock clean
+.PHONY: help setup tools demo test check simulate bench golden lock clean
 
 BIN := .venv/bin
 # Our own tools first, and a CLI configuration of our own: the environment's may be anything.
@@ -37,6 +37,9 @@ test: tools ## everything: the checks, then the tests with real tools (as root)
 	@tools/debian test
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -q $(wildcard tests/integration tests/chaos)
+
+simulate: setup ## random runs of the engine, judged (make simulate SEEDS=1000000, or SEEDS=FIRST-LAST)
+	SKYSPAN_SEEDS=$(or $(SEEDS),100000) $(BIN)/pytest -q -n 2 tests/chaos/test_simulator.py -k no_seed
 
 bench: tools ## the budgets, measured beside other tools
 	$(BIN)/python -m bench

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+from skyspan.app.heard import heard_before
 from skyspan.app.reporting import RunLog, StageReporter
 from skyspan.app.session import Session
 from skyspan.app.settings import ToolFinder
 from skyspan.attempts.contexts import ContextRequest, Contexts
-from skyspan.contracts.context import ReadContext, StageContext
-from skyspan.contracts.transport import Reader
+from skyspan.contracts.context import KeptWriter, ReadContext, StageContext
+from skyspan.contracts.transport import Reader, StopLadder, Transport
 from skyspan.model.error import StoreUnavailableError
 from skyspan.secrets.redactor import Redactor
 from skyspan.transports.dialler import HostDialler
+from skyspan.transports.guarded import GuardedTransport
+from skyspan.transports.keeper.address import AttemptKey, KeptCommand
+from skyspan.transports.keeper.transport import Keeping, KeptTransport
+from skyspan.transports.laddered import LadderedTransport
+from skyspan.transports.local import LocalTransport
 from skyspan.transports.read_only import ReadOnly
 
 
@@ -31,22 +38,79 @@ class ReadPlaces:
 
 
 @dataclass(frozen=True, slots=True)
+class WritePlaces:
+    """Places that may be changed while the lease is held; implements `contracts.context.WritablePlaces`."""
+
+    dialler: HostDialler
+    here: Transport
+    keeping: Keeping
+    ladder: StopLadder | None = None
+
+    def reach(self, host: str | None) -> Transport:
+        """The place where `host` is; None is this machine."""
+        place = self.here if host is None else GuardedTransport(self.dialler.reach(host), self.keeping.assured)
+        return place if self.ladder is None else LadderedTransport(place, self.ladder)
+
+
+@dataclass(frozen=True, slots=True)
+class PointedKept:
+    """What a stage keeps, with crash points around each write; implements `contracts.context.KeptWriter`."""
+
+    kept: KeptWriter
+    reached: Callable[[str], None]
+
+    async def get(self, name: str) -> bytes | None:
+        """What was kept under `name`."""
+        return await self.kept.get(name)
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Keep `data`."""
+        self.reached("kept.before")
+        await self.kept.put(name, data)
+        self.reached("kept.after")
+
+    async def remove(self, name: str) -> None:
+        """Forget it."""
+        self.reached("kept.before")
+        await self.kept.remove(name)
+        self.reached("kept.after")
+
+
+@dataclass(frozen=True, slots=True)
 class RunContexts:
-    """Makes the contexts of one run's attempts; implements `attempts.contexts.ContextFactory`."""
+    """Makes the contexts of one run's attempts; implements `attempts.contexts.ContextFactory`.
+
+    `started` are the commands that an earlier engine of the run left behind, by attempt.
+    """
 
     session: Session
+    deployment: str
+    run_id: str
     epoch: int
     log: RunLog
     redactor: Redactor
     dialler: HostDialler
     tools: ToolFinder
+    keeping: Keeping
+    local: LocalTransport
+    started: Mapping[AttemptKey, tuple[KeptCommand, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def discard_files(self, stage: str, attempt: int | None = None, run_id: str | None = None) -> None:
+        """Remove the files in the stage's work folder that belong to an attempt whose outcome is recorded; `*` is every
+        stage, None every attempt."""
+        work = work_folder(self.session, self.deployment)
+        for path in work.glob(f"{stage}/*.{run_id or self.run_id}.{attempt or '*'}"):
+            path.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def enter(self, request: ContextRequest) -> AsyncIterator[Contexts]:
         """The contexts while the attempt goes on."""
-        reporter = StageReporter(request.address.name, request.attempt, self.log, self.redactor, request.journal)
+        key = AttemptKey(request.address.name, request.attempt)
+        heard = await heard_before(self.session, self.run_id, key.stage, key.attempt) if request.resumed else None
+        reporter = StageReporter(key.stage, key.attempt, self.log, self.redactor, request.journal, heard)
         places = self.dialler.for_hosts(request.hosts)
-        kept = self.session.store.kept(request.address, self.epoch)
+        here = KeptTransport(self.local, self.keeping, key, self.started.get(key, ()) if request.resumed else ())
+        kept = PointedKept(self.session.store.kept(request.address, self.epoch), self.keeping.reached)
         work = make_private(work_folder(self.session, request.address.deployment.name) / request.address.name)
         shared = {
             "address": request.address,
@@ -59,9 +123,12 @@ class RunContexts:
             "attempt": request.attempt,
             "deadline": request.deadline,
             "rehearsal": self.session.settings.rehearsal,
+            "attempt_id": f"{self.run_id}.{request.attempt}",
+            "resumed": request.resumed,
         }
+        writable = WritePlaces(places, here, self.keeping, request.ladder)
         reading = ReadContext(places=ReadPlaces(places), kept=kept, **shared)  # type: ignore[arg-type]
-        writing = StageContext(places=places, kept=kept, epoch=self.epoch, **shared)  # type: ignore[arg-type]
+        writing = StageContext(places=writable, kept=kept, epoch=self.epoch, **shared)  # type: ignore[arg-type]
         try:
             yield Contexts(reading, writing)
         finally:

@@ -55,7 +55,7 @@ _PYTHON: Mapping[str, tuple[int, int]] = MappingProxyType({"least": (3, 11)})
 
 async def examine(session: Session, uses: frozenset[str] | None) -> tuple[Finding, ...]:
     """Look at everything; `uses` limits the tools to those that these providers need."""
-    findings = [_python(), _home(session), await _store(session), _keys(session)]
+    findings = [_python(), _home(session), await _store(session), _keys(session), *await _integrity(session)]
     finder = tool_finder(session)
     here = LocalTransport(session.settings.child_env)
     for tool in _TOOLS:
@@ -105,6 +105,17 @@ async def _store(session: Session) -> Finding:
     except SkyspanError as error:
         return Finding("store", ERROR, f"{place}: {error.summary}", error.hint)
     return Finding("store", OK, f"{place}, {len(deployments)} deployments in workspace {session.settings.workspace}")
+
+
+async def _integrity(session: Session) -> list[Finding]:
+    """What is stored, as it is on the disk: flaws one by one, or one line that says how much was looked at."""
+    from skyspan.app.integrity import key_flaws, survey
+
+    seen = await survey(session)
+    flaws = [*seen.flaws, *key_flaws(session)]
+    if flaws:
+        return [Finding(flaw.what, ERROR, f"{flaw.where}: {flaw.found}", flaw.hint) for flaw in flaws]
+    return [Finding("integrity", OK, f"{seen.runs} runs, {seen.events} events, {seen.sealed} sealed values are whole")]
 
 
 def _keys(session: Session) -> Finding:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import secrets as randomness
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,27 +17,31 @@ from skyspan.app.prepare import Prepared, read_secrets
 from skyspan.app.reporting import OnLine, RunLog
 from skyspan.app.session import Session
 from skyspan.app.sources import FileDigests
+from skyspan.app.traces import KeeperTraces, by_attempt
 from skyspan.attempts.knowledge import Knowledge, Means, Wish
 from skyspan.attempts.performer import StagePerformer
+from skyspan.attempts.settle import cut_off, remember_ends
 from skyspan.contracts.store import DeploymentRecord, Lease, RunRecord, StageRecord
-from skyspan.drivers.local import LocalDriver, Pace
+from skyspan.drivers.local import Aim, LocalDriver, Pace
+from skyspan.engine.faults import Fault, FaultPlan
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Change
 from skyspan.model.diagnostic import Diagnostic
-from skyspan.model.event import Event, RecordedEvent, RunEnded, RunStarted
+from skyspan.model.error import FencedError
+from skyspan.model.event import AttemptFailed, Event, RecordedEvent, RunEnded, RunStarted, StageEnded
 from skyspan.model.lifecycle import RunStatus, Verb
 from skyspan.model.secret import Secret
 from skyspan.planning.outline import outline
 from skyspan.providers.registry import Registry
 from skyspan.secrets.redactor import Redactor
 from skyspan.transports.dialler import HostDialler
+from skyspan.transports.keeper.address import AttemptKey, RunKey, keeper_place
+from skyspan.transports.keeper.link import KeeperLink
+from skyspan.transports.keeper.transport import Keeping
 from skyspan.transports.local import LocalTransport
 from skyspan.transports.ssh_connect import SshSettings
 
 OnEvent = Callable[[float, Event], None]
-
-_ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-_ID_LENGTH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Request:
     only: tuple[str, ...] = ()
     fail_fast: bool = False
     approved: Mapping[str, Change] | None = None
+    chosen: frozenset[str] | None = None
+    """Exactly these stages; what others came to before counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,53 +76,85 @@ class Result:
     events: tuple[Event, ...] = field(repr=False, default=())
 
 
-async def carry_out(session: Session, request: Request, watcher: Watcher) -> Result:
-    """Carry out the run.
+async def carry_out(session: Session, request: Request, lease: Lease, watcher: Watcher) -> Result:
+    """Carry out a new run under `lease`.
 
-    Raises RefusedError while somebody else holds the deployment, CompositionError and PreflightError before anything
-    is touched, StoreError when what happens cannot be recorded.
+    Raises CompositionError and PreflightError before anything is touched, StoreError when what happens cannot be
+    recorded, FencedError when somebody else took the deployment over.
     """
-    async with _leased(session, request) as lease:
-        run = RunRecord(
-            lease.run_id,
-            request.address,
-            request.verb,
-            started_at=session.clock.now(),
-            epoch=lease.epoch,
-            requested_by=_person(session),
-        )
-        records = await _register(session, request)
-        async with _Engine(session, request, lease, watcher) as engine:
-            ended = await engine.run(run, records)
-        stages = await session.store.stage_runs(run.id)
-        finished = await session.store.run(run.id) or run
-    if request.verb is Verb.DESTROY and ended.status is RunStatus.SUCCEEDED and not request.only:
+    run = RunRecord(
+        lease.run_id,
+        request.address,
+        request.verb,
+        started_at=session.clock.now(),
+        epoch=lease.epoch,
+        requested_by=session.person,
+    )
+    records = await _register(session, request)
+    async with RunEngine(session, request, lease, watcher) as engine:
+        ended = await engine.run(run, records)
+    return await finished(session, request, run, ended, engine.events)
+
+
+async def finished(
+    session: Session, request: Request, run: RunRecord, ended: RunEnded, events: Sequence[Event]
+) -> Result:
+    """The result of a run that has ended."""
+    stages = await session.store.stage_runs(run.id)
+    record = await session.store.run(run.id) or run
+    whole = not request.only and request.chosen is None
+    if request.verb is Verb.DESTROY and ended.status is RunStatus.SUCCEEDED and whole:
         shutil.rmtree(work_folder(session, request.address.name), ignore_errors=True)
-    return Result(ended, documents.show_document(finished, stages), tuple(engine.events))
+    return Result(ended, documents.show_document(record, stages), tuple(events))
 
 
-class _Engine:
-    """Everything one run works with, put together and taken apart again."""
+class RunEngine:
+    """Everything one run works with, put together and taken apart again; `run_id` is one that is carried on."""
 
-    def __init__(self, session: Session, request: Request, lease: Lease, watcher: Watcher) -> None:
+    def __init__(
+        self, session: Session, request: Request, lease: Lease, watcher: Watcher, run_id: str | None = None
+    ) -> None:
         self._session, self._request, self._lease, self._watcher = session, request, lease, watcher
         self.events: list[Event] = []
         self._redactor = Redactor()
         self._registry = Registry()
-        self._log = RunLog(lease.run_id, session.store, session.clock, watcher.line)
         settings = session.settings
-        self._dialler = HostDialler(
-            LocalTransport(settings.child_env),
-            SshSettings(settings.known_hosts, settings.identities, settings.ssh_agent),
+        self._reached = FaultPlan(settings.fault).reach
+        run = self._run_id = run_id or lease.run_id
+        self._log = RunLog(run, session.store, session.clock, watcher.line, self._reached)
+        local = LocalTransport(settings.child_env)
+        self._dialler = HostDialler(local, SshSettings(settings.known_hosts, settings.identities, settings.ssh_agent))
+        self._key = session.sealer.fingerprint_key(request.address.workspace)
+        self._link = KeeperLink(
+            keeper_place(settings.home), RunKey(str(request.address), run, lease.epoch, fresh=run_id is None)
         )
+        self._driver = LocalDriver(
+            session.store,
+            session.clock,
+            (self._hear,),
+            redact=self._redactor.text,
+            pace=Pace.for_lease(settings.lease_s),
+            reached=self._reached,
+        )
+        keeping = Keeping(self._link, settings.child_env, self._key, self._reached, self._driver.assured)
         self._contexts = RunContexts(
-            session, lease.epoch, self._log, self._redactor, self._dialler, tool_finder(session)
+            session,
+            request.address.name,
+            run,
+            lease.epoch,
+            self._log,
+            self._redactor,
+            self._dialler,
+            tool_finder(session),
+            keeping,
+            local,
         )
 
-    async def __aenter__(self) -> _Engine:
+    async def __aenter__(self) -> RunEngine:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        await self._link.close()
         await self._dialler.close()
         try:
             await self._log.close()
@@ -128,7 +164,7 @@ class _Engine:
 
     async def run(self, run: RunRecord, records: tuple[StageRecord, ...]) -> RunEnded:
         """Check what can be checked, then let the driver go."""
-        request, session = self._request, self._session
+        request = self._request
         started = self._started(records)
         secrets = await self._secrets()
         if request.prepared is not None and request.verb in (Verb.PLAN, Verb.UP, Verb.START):
@@ -136,6 +172,51 @@ class _Engine:
             self._watcher.warn(
                 await preflight(request.prepared, request.address, stages, secrets, self._registry, self._contexts)
             )
+        if request.verb.writes:
+            # Before the first intent, so that the keeper knows of every command from the first.
+            await self._link.open()
+            await self._sweep()
+        know = self._knowledge(started, records, secrets)
+        if request.chosen is not None:
+            for record in records:
+                if record.present and record.address.name not in request.chosen:
+                    know.board.know(record.address.name, record.outputs)
+        with _interruptible(self._driver, self._session.person):
+            ended = await self._driver.run(run, self._lease, started, StagePerformer(know))
+        return await self._closed(ended, run)
+
+    async def resume(
+        self, run: RunRecord, recorded: Sequence[RecordedEvent], records: tuple[StageRecord, ...], aim: Aim
+    ) -> RunEnded:
+        """Bring a run to its end that another engine began; see `LocalDriver.resume`."""
+        started = next(item.event for item in recorded if isinstance(item.event, RunStarted))
+        await self._link.open()
+        traces = KeeperTraces(self._link, by_attempt(await self._link.records()))
+        if not aim.performs("apply"):
+            await traces.stop_all()
+        self._contexts = replace(self._contexts, started=traces.started)
+        know = self._knowledge(started, records, await self._secrets(), traces)
+        events = [item.event for item in recorded]
+        for event in events:
+            if isinstance(event, StageEnded | AttemptFailed):
+                self._contexts.discard_files(event.stage, event.attempt)
+        remember_ends(know, events)
+        self.events += events
+        for item in recorded:
+            self._watcher.event(item.at, item.event)
+        performer = StagePerformer(know, cut_off(events))
+        with _interruptible(self._driver, self._session.person):
+            ended = await self._driver.resume(run, self._lease, recorded, performer, aim)
+        return await self._closed(ended, run)
+
+    def _knowledge(
+        self,
+        started: RunStarted,
+        records: tuple[StageRecord, ...],
+        secrets: Mapping[str, Secret],
+        traces: KeeperTraces | None = None,
+    ) -> Knowledge:
+        request, session = self._request, self._session
         wish = Wish(
             deployment=request.address,
             started=started,
@@ -146,18 +227,40 @@ class _Engine:
             approved=request.approved,
             home=session.settings.user_home,
         )
-        key = session.sealer.fingerprint_key(request.address.workspace)
-        means = Means(self._registry, self._contexts, FileDigests(), session.clock, key)
-        performer = StagePerformer(Knowledge(wish, means, records))
-        driver = LocalDriver(session.store, session.clock, (self._hear,), redact=self._redactor.text, pace=Pace())
-        with _interruptible(driver, _person(session)):
-            return await driver.run(run, self._lease, started, performer)
+        means = Means(self._registry, self._contexts, FileDigests(), session.clock, self._key, traces)
+        return Knowledge(wish, means, records)
+
+    async def _closed(self, ended: RunEnded, run: RunRecord) -> RunEnded:
+        """The run's end is on record: nothing is kept of it here. Raises FencedError when another one carries it on."""
+        if self._driver.fenced:
+            name = run.deployment.name
+            raise FencedError(
+                f"another engine took run {run.id} of {name} over, as this one gave no sign of life",
+                detail=ended.reason,
+                hint=f"nothing was changed since; skyspan status {name} shows how it goes on",
+            )
+        if self._request.verb.writes:
+            self._reached(Fault.CLOSE_BEFORE)
+            await self._link.end_run(self._run_id)
+            self._reached(Fault.CLOSE_AFTER)
+        return ended
+
+    async def _sweep(self) -> None:
+        """Let the keeper forget runs whose engine was killed when it had nothing left to do but that."""
+        for run_id in self._link.known_runs():
+            if run_id != self._run_id:
+                run = await self._session.store.run(run_id)
+                if run is None or run.status is not RunStatus.RUNNING:
+                    await self._link.end_run(run_id)
+                    self._contexts.discard_files("*", run_id=run_id)
 
     def _started(self, records: tuple[StageRecord, ...]) -> RunStarted:
         request = self._request
         prepared = request.prepared
         verb = Verb.DESTROY if request.verb is Verb.CHECK and prepared is None else request.verb
         stages = outline(verb, prepared.checked if prepared else None, records, request.only)
+        if request.chosen is not None:
+            stages = tuple(stage for stage in stages if stage.name in request.chosen)
         if verb is not request.verb:
             # Looking has no order: nothing is touched, so every recorded stage is looked at, whatever the others say.
             stages = tuple(replace(stage, needs=(), attempts=1) for stage in stages)
@@ -166,8 +269,9 @@ class _Engine:
             stages=stages,
             concurrency=self._session.settings.concurrency,
             fail_fast=request.fail_fast,
-            requested_by=_person(self._session),
+            requested_by=self._session.person,
             composition_digest=prepared.digest if prepared else "",
+            approved=None if request.approved is None else {name: it.record() for name, it in request.approved.items()},
         )
 
     async def _secrets(self) -> dict[str, Secret]:
@@ -185,25 +289,11 @@ class _Engine:
     def _hear(self, recorded: RecordedEvent) -> None:
         self.events.append(recorded.event)
         self._watcher.event(recorded.at, recorded.event)
-
-
-@asynccontextmanager
-async def _leased(session: Session, request: Request) -> AsyncIterator[Lease]:
-    """The deployment's lease for the time of the block."""
-    now = session.clock.now()
-    wanted = Lease(
-        deployment=request.address,
-        owner=_person(session),
-        epoch=0,
-        expires_at=now + Pace().lease_s,
-        run_id="".join(randomness.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH)),
-        verb=request.verb,
-    )
-    lease = await session.store.acquire(wanted, now)
-    try:
-        yield lease
-    finally:
-        await session.store.release(lease)
+        if isinstance(recorded.event, StageEnded | AttemptFailed) and self._request.verb.writes:
+            self._reached(Fault.ACK_BEFORE)
+            self._link.forget(AttemptKey(recorded.event.stage, recorded.event.attempt))
+            self._contexts.discard_files(recorded.event.stage, recorded.event.attempt)
+            self._reached(Fault.ACK_AFTER)
 
 
 async def _register(session: Session, request: Request) -> tuple[StageRecord, ...]:
@@ -217,7 +307,10 @@ async def _register(session: Session, request: Request) -> tuple[StageRecord, ..
             record = replace(
                 record, folder=str(prepared.folder), composition=prepared.raw, inputs=prepared.inputs, updated_at=now
             )
+        reached = FaultPlan(session.settings.fault).reach
+        reached(Fault.REGISTER_BEFORE)
         await session.store.save_deployment(record)
+        reached(Fault.REGISTER_AFTER)
     return tuple(await session.store.stage_records(request.address))
 
 
@@ -225,10 +318,6 @@ def _folder(request: Request, records: tuple[StageRecord, ...]) -> Path:
     if request.prepared is not None:
         return request.prepared.folder
     return next((Path(record.folder) for record in records if record.folder), Path("/"))
-
-
-def _person(session: Session) -> str:
-    return f"{session.settings.person}@{session.settings.machine}"
 
 
 class _interruptible:  # noqa: N801 - reads as what it does

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, overload
 
 from skyspan.contracts.context import KeptWriter
 from skyspan.model.address import DeploymentAddress, StageAddress
@@ -116,6 +116,30 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LogBlock(Sequence[LogLine]):
+    """Lines of one stream that came together, in little room: the `LogLine`s are made when they are looked at."""
+
+    run_id: str
+    at: float
+    stage: str
+    attempt: int
+    stream: str
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, place: int) -> LogLine: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[LogLine]: ...
+    def __getitem__(self, place: int | slice) -> LogLine | Sequence[LogLine]:
+        if isinstance(place, slice):
+            return replace(self, texts=self.texts[place])
+        return LogLine(self.run_id, 0, self.at, self.stage, self.attempt, self.stream, self.texts[place])
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What is written in one transaction: events (their projections follow), and stage records put or removed."""
 
@@ -224,7 +248,9 @@ class LogStore(Protocol):
     """The merged log of each run."""
 
     async def append_log(self, lines: Sequence[LogLine]) -> None:
-        """Add lines; `seq` is given by the store, in the order of calls. Raises NotFoundError for an unknown run."""
+        """Add lines; `seq` is given by the store, in the order of calls. Raises NotFoundError for an unknown run.
+
+        Much of it goes fastest as a LogBlock."""
         ...
 
     async def log(self, run_id: str, stage: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[LogLine]:

@@ -21,6 +21,7 @@ SkyspanError
     ├── CredentialsError       somebody refused our credentials
     ├── OutputError            outputs are missing or not of their declared type
     ├── NotReadyError          applied, but did not become healthy in time
+    ├── InDoubtError           an effect was cut off, and nobody can know whether it took place
     ├── StageTimeoutError      the stage did not end within its `timeout`
     └── InternalError          a provider, or Skyspan itself, raised what it should not: a bug
 """
@@ -184,6 +185,10 @@ class NotReadyError(StageError):
     """Applied, but it did not become healthy before its deadline; the detail names the failing leg."""
 
     default_retry = Retry.LATER
+
+
+class InDoubtError(StageError):
+    """An effect was cut off, and nobody can know whether it took place; the hint says how to settle it."""
 
 
 class StageTimeoutError(StageError):

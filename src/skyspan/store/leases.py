@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -24,6 +24,7 @@ _ROW = (
 )
 _FIND = sa.select(leases).where(*_ROW)
 _EPOCH = sa.select(leases.c.epoch).where(*_ROW).with_for_update(read=True)
+_HELD = sa.select(leases).where(leases.c.held.is_(True), leases.c.expires_at > sa.bindparam("now"))
 _VACANT: Mapping[str, Any] = MappingProxyType(
     {"epoch": 0, "held": False, "owner": "", "run_id": "", "verb": "", "acquired_at": 0.0, "expires_at": 0.0}
 )
@@ -64,7 +65,8 @@ def acquire(tx: Transaction, lease: Lease, now: float) -> Lease:
         tx.add_missing(leases, {**key, **_VACANT})
     epoch = tx.execute(_TAKE, values).scalar()
     if epoch is None:
-        raise _refusal(lease.deployment, tx.execute(_FIND, _key(lease.deployment)).one())
+        row = tx.execute(_FIND, _key(lease.deployment)).one()
+        raise refusal(_lease(lease.deployment, row), row.acquired_at)
     return replace(lease, epoch=epoch)
 
 
@@ -86,8 +88,13 @@ def holder(tx: Transaction, address: DeploymentAddress) -> Lease | None:
     row = tx.execute(_FIND, _key(address)).first()
     if row is None or not row.held:
         return None
-    with reading(f"the lease of {address}"):
-        return Lease(address, row.owner, row.epoch, row.expires_at, row.run_id, Verb(row.verb))
+    return _lease(address, row)
+
+
+def held(tx: Transaction, now: float) -> Sequence[tuple[Lease, float]]:
+    """All leases that are held and not expired, each with when it was taken."""
+    rows = tx.execute(_HELD, {"now": now}).all()
+    return [(_lease(DeploymentAddress(row.workspace, row.deployment), row), row.acquired_at) for row in rows]
 
 
 def fence(tx: Transaction, address: DeploymentAddress, epoch: int) -> None:
@@ -115,12 +122,18 @@ def _key(address: DeploymentAddress) -> dict[str, str]:
     return {"of_workspace": address.workspace, "of_deployment": address.name}
 
 
-def _refusal(address: DeploymentAddress, row: Row) -> RefusedError:
-    since = datetime.fromtimestamp(row.acquired_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _lease(address: DeploymentAddress, row: Row) -> Lease:
+    with reading(f"the lease of {address}"):
+        return Lease(address, row.owner, row.epoch, row.expires_at, row.run_id, Verb(row.verb))
+
+
+def refusal(lease: Lease, acquired_at: float) -> RefusedError:
+    """Why somebody else has to wait for the holder of `lease`."""
+    since = datetime.fromtimestamp(acquired_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return RefusedError(
-        f"{row.owner} holds {address}: {row.verb}, run {row.run_id}, since {since}",
+        f"{lease.owner} holds {lease.deployment}: {lease.verb.value}, run {lease.run_id}, since {since}",
         detail="A lease that is not renewed expires by itself.",
-        hint=f"Wait for it, or ask it to stop: skyspan cancel {address.name}",
+        hint=f"Wait for it, or ask it to stop: skyspan cancel {lease.deployment.name}",
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from asyncio import sleep
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -14,6 +15,7 @@ from skyspan.contracts.store import (
     Batch,
     DeploymentRecord,
     Lease,
+    LogBlock,
     LogLine,
     RunRecord,
     Sealer,
@@ -30,6 +32,9 @@ from skyspan.store.flavour import Flavour
 from skyspan.store.sqlite import SqliteFlavour
 from skyspan.store.worker import Worker
 
+if TYPE_CHECKING:
+    from skyspan.contracts.upkeep import Upkeep
+
 
 def open_store(url_or_path: str | Path, sealer: Sealer, clock: Clock | None = None) -> SqlStore:
     """The store in the SQLite file at a path, or at a `sqlite://` or `postgresql://` URL.
@@ -38,7 +43,12 @@ def open_store(url_or_path: str | Path, sealer: Sealer, clock: Clock | None = No
     StoreUnavailableError or StoreCorruptError when it does not work, and a later one tries again. Raises UsageError
     for a URL that is not understood.
     """
-    return SqlStore(Worker(Database(flavour_for(url_or_path), sealer, clock or SystemClock())))
+    time_source = clock or SystemClock()
+
+    def another() -> Database:
+        return Database(flavour_for(url_or_path), sealer, time_source)
+
+    return SqlStore(Worker(another()), another)
 
 
 def flavour_for(url_or_path: str | Path, *, patience_s: float = 10.0) -> Flavour:
@@ -83,8 +93,18 @@ class SqlStore:
     A cancelled call is carried out all the same, so that the order of calls never depends on who waits.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, another: Callable[[], Database] | None = None) -> None:
+        """`another` gives one more way into the same database, for its upkeep."""
         self._worker = worker
+        self._another = another
+
+    def upkeep(self) -> Upkeep:
+        """The care of this store; only of one that `open_store` opened."""
+        # Imported here: most commands have no use for it.
+        from skyspan.store.upkeep import SqlUpkeep
+
+        assert self._another is not None
+        return SqlUpkeep(self._another)
 
     async def deployment(self, address: DeploymentAddress) -> DeploymentRecord | None:
         return await self._worker.read(deployments.find_deployment, address)
@@ -142,7 +162,7 @@ class SqlStore:
 
     async def append_log(self, lines: Sequence[LogLine]) -> None:
         if lines:
-            await self._worker.write(logs.append_log, tuple(lines))
+            await self._worker.write(logs.append_log, lines if isinstance(lines, LogBlock) else tuple(lines))
 
     async def log(self, run_id: str, stage: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[LogLine]:
         return await self._worker.read(logs.read_log, run_id, stage, after, limit)

@@ -26,10 +26,15 @@ def cancel(given: Globals, name: str | None, file: str | None) -> None:
 
     async def work(session: Session) -> str:
         from skyspan.app import queries
+        from skyspan.app.holding import interrupted_run, live_holder
+        from skyspan.app.recovery import cancel_interrupted
 
         record = await queries.find_deployment(session, chosen)
-        holder = await session.store.holder(record.address)
-        if holder is None or holder.expires_at < session.clock.now():
+        holder = await live_holder(session, record.address)
+        if holder is None and (run := await interrupted_run(session, record.address)) is not None:
+            await cancel_interrupted(session, chosen, session.person)
+            return run.id
+        if holder is None:
             raise NotFoundError(f"nothing runs on {chosen}", hint=f"skyspan status {chosen}")
         await session.store.request_cancel(holder.run_id, session.settings.person)
         return holder.run_id

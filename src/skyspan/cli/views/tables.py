@@ -37,6 +37,10 @@ def show_status(document: Document) -> None:
     took = f", took {duration(run['duration_s'])}" if run["duration_s"] is not None else ""
     click.echo(f"last run {run['id']}: {run['verb']} {status(run['status'])}, started {run['started_at']}{took}\n")
     show_stages(document["stages"])
+    if document["interrupted"]:
+        name = document["deployment"]
+        click.echo("\ninterrupted, as its engine is gone:")
+        click.echo(f"  next: skyspan resume {name}   # finishes it\n        skyspan cancel {name}   # ends it")
 
 
 def show_stages(stages: Sequence[Document]) -> None:
@@ -143,6 +147,15 @@ def show_event(event: Document) -> None:
 def show_names(names: Sequence[str], none: str) -> None:
     """A plain list, or what to do when it is empty."""
     click.echo("\n".join(names) if names else none)
+
+
+def show_accesses(document: Document) -> None:
+    """`skyspan audit`."""
+    rows = [
+        (item["at"] or "", item["who"], item["what"], item["deployment"] or "", item["detail"])
+        for item in document["accesses"]
+    ]
+    click.echo(columns(rows, ("at", "who", "what", "deployment", "detail")) if rows else "nothing secret was shown yet")
 
 
 def show_providers(document: Document) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,24 @@ from skyspan.contracts.context import Clock
 from skyspan.contracts.engine import EventSink, Ledger, Performer, Redact
 from skyspan.contracts.store import Batch, Lease, RunRecord, StageRecord
 from skyspan.drivers.local.attempt import Attempt
+from skyspan.drivers.local.interrupted import Aim, due
 from skyspan.drivers.local.pace import Pace
 from skyspan.drivers.local.recorder import Entry, Recorder
-from skyspan.drivers.local.watch import keep_lease, watch_for_cancel
-from skyspan.engine import NEW, BeginAttempt, Effect, Finish, StopAttempt, Wake, decide
+from skyspan.drivers.local.watch import keep_lease, renew, watch_for_cancel
+from skyspan.engine import NEW, BeginAttempt, Effect, Finish, StopAttempt, Wake, decide, restore
+from skyspan.engine.faults import Fault
 from skyspan.engine.masking import masked_event
 from skyspan.model.address import StageAddress
 from skyspan.model.error import FencedError, SkyspanError, StoreUnavailableError
-from skyspan.model.event import CancelRequested, Event, RecordedEvent, RetryDue, RunEnded, RunStarted
+from skyspan.model.event import (
+    CancelRequested,
+    EffectIntended,
+    Event,
+    RecordedEvent,
+    RetryDue,
+    RunEnded,
+    RunStarted,
+)
 from skyspan.model.lifecycle import RunStatus
 
 _log = logging.getLogger(__name__)
@@ -34,6 +44,7 @@ class Surroundings:
     sinks: tuple[EventSink, ...]
     redact: Redact
     pace: Pace
+    reached: Callable[[str], None]
 
 
 class Execution:
@@ -45,7 +56,10 @@ class Execution:
 
     def __init__(self, around: Surroundings, run: RunRecord, lease: Lease, performer: Performer) -> None:
         self._around, self._run, self._performer = around, run, performer
+        self.reached = around.reached
         self.lease = lease
+        self.held_until = around.clock.monotonic() + lease.expires_at - around.clock.now()
+        self._aim = Aim.finish()
         self._state = NEW
         self._sinks = list(around.sinks)
         self._seq = 0
@@ -56,6 +70,7 @@ class Execution:
         self._failure: Exception | None = None
         self._cut_off = False
         self._early_cancel: str | None = None
+        self._cancelled_here = False
         self._recorder = Recorder(self._write, self._written, self.give_up, around.clock, around.pace.linger_s)
 
     async def carry_out(self, started: RunStarted) -> RunEnded:
@@ -63,6 +78,37 @@ class Execution:
         self.report(started)
         if self._early_cancel is not None:
             self.report(CancelRequested(self._early_cancel))
+        return await self._to_the_end()
+
+    async def carry_on(self, recorded: Sequence[RecordedEvent], aim: Aim) -> RunEnded:
+        """Bring a run to its end that another engine began; see `LocalDriver.resume`."""
+        self._state = restore(item.event for item in recorded)
+        if self._state.ended is not None:
+            return self._state.ended
+        self._seq, self._aim = recorded[-1].seq, aim
+        begun = self._state
+        for event in aim.opening(begun):
+            self.report(event)
+        for effect in due(begun, recorded, self._around.clock.now()):
+            if aim.performs(begun.stage(effect.stage).intent) if isinstance(effect, BeginAttempt) else aim.finishes:
+                self._perform(effect)
+        return await self._to_the_end()
+
+    async def assured(self) -> None:
+        """The lease is held; see `LocalDriver.assured`."""
+        if isinstance(self._failure, FencedError):
+            raise self._failure
+        clock = self._around.clock
+        # Either clock may be wrong: one stands still while the machine sleeps, the other can be set.
+        if clock.monotonic() >= self.held_until or clock.now() >= self.lease.expires_at:
+            await renew(self, self._around.store, clock, self._around.pace)
+
+    @property
+    def fenced(self) -> bool:
+        """Whether somebody else took the run over."""
+        return isinstance(self._failure, FencedError)
+
+    async def _to_the_end(self) -> RunEnded:
         interrupted = await self._until_over()
         for task in self._tasks:
             task.cancel()
@@ -80,6 +126,7 @@ class Execution:
 
     def cancel(self, requested_by: str) -> None:
         """Stop in order; the second time, at once."""
+        self._cancelled_here = True
         if not self._state.begun:
             self._early_cancel = requested_by
         elif self._cut_off:
@@ -101,20 +148,28 @@ class Execution:
             return None
         self._state = step.state
         now = self._around.clock.now()
-        number = self._recorder.add(Entry(tuple((now, item) for item in step.events), put, removed))
+        events = tuple(self._aim.ending(item) if isinstance(item, RunEnded) else item for item in step.events)
+        number = self._recorder.add(Entry(tuple((now, item) for item in events), put, removed))
         for effect in step.effects:
-            self._perform(effect)
+            # Winding up asks for no new stages, but what runs comes to its own end.
+            if self._aim.finishes or self._cancelled_here or not isinstance(effect, StopAttempt):
+                self._perform(effect)
         return number
 
     async def record(self, event: Event, put: StageRecord | None = None, removed: StageAddress | None = None) -> None:
         """Journal: durable when it returns."""
         if self._failure is not None:
             raise self._failure
+        intends = isinstance(event, EffectIntended)
+        if intends:
+            self.reached(Fault.INTENT_BEFORE)
         number = self.report(event, put, removed)
         if number is None:
             msg = f"{type(event).__name__} of {getattr(event, 'stage', '')} came after its attempt was over"
             raise RuntimeError(msg)
         await self._recorder.durable(number)
+        if intends:
+            self.reached(Fault.INTENT_AFTER)
 
     def note(self, event: Event) -> None:
         """Journal: written soon."""
@@ -166,11 +221,12 @@ class Execution:
             case Wake():
                 self._spawn(self._wake(effect))
             case Finish():
-                self._ended = RunEnded(effect.status, effect.reason)
+                self._ended = self._aim.ending(RunEnded(effect.status, effect.reason))
                 self._over.set()
 
     async def _attempt(self, attempt: Attempt) -> None:
         outcome = await attempt.run(lambda: self._stopped_reason(attempt.stage))
+        self.reached(Fault.OUTCOME)
         del self._attempts[attempt.stage]
         if attempt.store_failure is not None:
             self.give_up(attempt.store_failure)
@@ -199,7 +255,9 @@ class Execution:
             self.give_up(error)
 
     async def _write(self, batch: Batch) -> None:
+        self.reached(Fault.COMMIT_BEFORE)
         await self._around.store.append(self._run.id, self.lease, batch)
+        self.reached(Fault.COMMIT_AFTER)
 
     def _written(self, entries: Sequence[Entry]) -> None:
         for entry in entries:

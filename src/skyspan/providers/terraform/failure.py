@@ -106,10 +106,10 @@ def failure(tool: str, verb: str, completed: Completed, diagnoses: Sequence[Diag
 
 
 def lost(error: StageError, known: frozenset[str], made: Sequence[Moved], begun: Sequence[Moved]) -> StageError:
-    """The error of a killed apply, with what it may have left in the real world and not in the state.
+    """The error of a killed apply, with what it has left in the real world and not in the state.
 
-    OpenTofu writes its state file at most every 20 seconds (hook_state.go), so what was made since is known by its
-    messages alone. Trying again would make it a second time: only a person, or an import, can settle that.
+    The tools push their state at most every 20 seconds (hook_state.go), so what was made since is known by their
+    messages alone. The next plan imports what was made and looks for what was under way.
     """
     forgotten = [f"{step.address} ({step.note})" for step in made if step.address not in known]
     doubtful = [step.address for step in begun if step.address not in known]
@@ -118,9 +118,9 @@ def lost(error: StageError, known: frozenset[str], made: Sequence[Moved], begun:
     said = [error.detail]
     said += ["made, but not in the state:", *(f"  {item}" for item in forgotten)] if forgotten else []
     said += ["under way, perhaps made:", *(f"  {item}" for item in doubtful)] if doubtful else []
-    hint = "look whether these exist; remove them, or add `import` blocks for them, before the next apply"
+    hint = "`skyspan plan` shows what of it will be imported and what has to be settled"
     detail = "\n".join(part for part in said if part)
-    return type(error)(error.summary, detail=detail, hint=hint, retry=Retry.NEVER)
+    return type(error)(error.summary, detail=detail, hint=hint, retry=Retry.LATER)
 
 
 def _last_words(completed: Completed) -> str:

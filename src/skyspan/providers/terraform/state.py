@@ -1,17 +1,13 @@
-"""Decides where a stage's state lives, reads it, and moves it between its sealed and its working place.
+"""Decides where a stage's state lives, and reads it.
 
-Kept state is sealed by `ctx.kept` and lies in clear, mode 0600, only while a writing command runs. A run that was
-killed leaves it there: the next verb takes it up when it is newer, so nothing that was created is lost.
+Kept state is sealed by `ctx.kept`; the tools get it from our endpoint alone and it lies in no file, except where a tool
+could not push it and saved it beside itself: that is taken up when it is newer, so nothing that was created is lost.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
 import json
-import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,13 +15,14 @@ from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Stream
-from skyspan.model.error import Retry, StageError
+from skyspan.model.error import StageError
 from skyspan.model.value import OutputValue
+from skyspan.providers.terraform.endpoint.vault import KEPT_STATE, replace_state
 from skyspan.providers.terraform.hcl import Facts
 from skyspan.providers.terraform.spec import TerraformSpec
-from skyspan.providers.terraform.worktree import WorkTree, write_private
+from skyspan.providers.terraform.worktree import write_private
 
-KEPT_STATE = "state"
+KEPT_ERRORED = "state-errored"
 
 
 class Keeper(StrEnum):
@@ -44,19 +41,23 @@ def decide_keeper(spec: TerraformSpec, facts: Facts, *, rehearsal: bool) -> Keep
     return Keeper.BACKEND if own else Keeper.SKYSPAN
 
 
-def backend_override(keeper: Keeper, facts: Facts) -> dict[str, Any]:
-    """Configuration that takes a declared backend or cloud block out of play where Skyspan keeps the state."""
-    return {"terraform": {"backend": {"local": {}}}} if keeper is Keeper.SKYSPAN and facts.backend else {}
+def backend_override(keeper: Keeper) -> dict[str, Any]:
+    """Configuration that leads to our endpoint where Skyspan keeps the state; a declared backend is out of play then.
+
+    It names no address: that comes by the environment, as it differs from verb to verb.
+    """
+    return {"terraform": {"backend": {"http": {}}}} if keeper is Keeper.SKYSPAN else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One object in the state."""
+    """One object in the state; `deposed` is one that its successor has replaced and that is still to be destroyed."""
 
     address: str
     type: str
     attributes: Mapping[str, Any] = field(repr=False)
     tainted: bool = False
+    deposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ class State:
     def empty(self) -> bool:
         """Whether nothing exists: neither objects nor outputs."""
         return not self.instances and not self.outputs
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What exists: the id of each object by its address."""
+        return {item.address: str(item.attributes.get("id") or "") for item in self.instances if not item.deposed}
 
     @property
     def fingerprint(self) -> str:
@@ -116,72 +122,33 @@ def _instances(document: Mapping[str, Any]) -> Iterator[Instance]:
             suffix = "" if key is None else f"[{json.dumps(key)}]"
             address = f"{module}{resource['type']}.{resource['name']}{suffix}"
             tainted = instance.get("status") == "tainted"
-            yield Instance(address, str(resource["type"]), instance.get("attributes") or {}, tainted)
+            deposed = bool(instance.get("deposed"))
+            yield Instance(address, str(resource["type"]), instance.get("attributes") or {}, tainted, deposed)
 
 
-async def look(ctx: ReadContext, tree: WorkTree) -> State | None:
-    """The kept state, or what a killed run left when that is newer. Changes nothing; None when there is none."""
+async def look(ctx: ReadContext, left: Sequence[Path]) -> State | None:
+    """The kept state, or what trouble left at one of `left` when that is newer. Changes nothing; None for none."""
     kept = await ctx.kept.get(KEPT_STATE)
-    if _user_of(tree.state):  # A command is writing it right now: what was kept is the last complete state.
-        return parse_state(kept) if kept is not None else None
-    state = _newest(ctx, kept, tree.state)
+    state = _newest(ctx, kept, *left)
     if state and state.data != kept:
         ctx.report.line(f"taking up the state that an interrupted run left behind (serial {state.serial})")
     return state
 
 
-@contextlib.asynccontextmanager
-async def opened(ctx: StageContext, tree: WorkTree, folder: Path) -> AsyncIterator[State | None]:
-    """The state in clear at `tree.state` for a writing command; sealed again and removed after it, however that ended.
-
-    When sealing fails the file stays, for the next run to take up. Raises StageError to be tried later while another
-    process still works on it.
-    """
-    user = _user_of(tree.state)
-    if user:
-        msg = "an earlier command still works on this stage's state"
-        hint = "wait for it to end, or interrupt it and give it time to save"
-        raise StageError(msg, detail=user, hint=hint, retry=Retry.LATER)
-    state = await look(ctx, tree)
-    if state:
-        write_private(tree.state, state.data)
-    try:
-        yield state
-    finally:
-        await _completed(_seal(ctx, tree, folder))
-
-
-def addresses_on_disk(tree: WorkTree) -> frozenset[str]:
-    """What the state in the work tree knows, as a command that was killed has left it."""
-    try:
-        return frozenset(instance.address for instance in parse_state(tree.state.read_bytes()).instances)
-    except (OSError, StageError):
-        return frozenset()
-
-
-async def _seal(ctx: StageContext, tree: WorkTree, folder: Path) -> None:
-    kept = await ctx.kept.get(KEPT_STATE)
-    # The tool writes errored.tfstate where it could not write its state file: on a full disk, say.
-    state = _newest(ctx, kept, tree.state, folder / "errored.tfstate")
-    if state and state.data != kept:
-        await ctx.kept.put(KEPT_STATE, state.data)
-    for path in (tree.state, folder / "errored.tfstate", *tree.state.parent.glob("*.backup")):
-        path.unlink(missing_ok=True)
-    (tree.state.parent / f".{tree.state.name}.lock.info").unlink(missing_ok=True)
-
-
-async def _completed(work: Any) -> None:
-    """Finish `work` even when we are cancelled meanwhile, then be cancelled."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled:
-        raise cancelled
+async def collect(ctx: StageContext, left: Sequence[Path]) -> State | None:
+    """As `look`, and seal what was found; the files go. One that is not newer is kept aside as `state-errored`."""
+    before = await ctx.kept.get(KEPT_STATE)
+    state = await look(ctx, left)
+    if state and state.data != before:
+        await replace_state(ctx.kept, state.data, ctx.clock.now(), ctx.epoch)
+    for path in left:
+        data = _content(path)
+        if data and (state is None or data != state.data):
+            await ctx.kept.put(KEPT_ERRORED, data)
+            ctx.report.line(f"{path.name} is not newer than the state that stands; it is kept as {KEPT_ERRORED}")
+        if data is not None:
+            path.unlink(missing_ok=True)
+    return state
 
 
 def _newest(ctx: ReadContext, kept: bytes | None, *paths: Path) -> State | None:
@@ -204,11 +171,8 @@ def _told(state: State) -> str:
 
 
 def _left_behind(ctx: ReadContext, path: Path) -> State | None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    if not data.strip():
+    data = _content(path)
+    if data is None or not data.strip():
         return None
     try:
         return parse_state(data)
@@ -220,15 +184,8 @@ def _left_behind(ctx: ReadContext, path: Path) -> State | None:
         return None
 
 
-def _user_of(path: Path) -> str:
-    """Who works on that state file, or nothing: the tools hold a POSIX lock on it, also when their engine has died."""
+def _content(path: Path) -> bytes | None:
     try:
-        with path.open("r+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.read_bytes()
     except FileNotFoundError:
-        return ""
-    except OSError as error:
-        info = path.with_name(f".{path.name}.lock.info")
-        who = re.search(r'"Who":"([^"]*)"', info.read_text()) if info.exists() else None
-        return f"held by {who[1]}" if who else str(error)
-    return ""
+        return None
