@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.support.sshd import USER, free_port, make_key
 
 from skyspan.contracts.host import Host
 from skyspan.contracts.transport import Command, StopLadder, Stream
@@ -27,19 +28,6 @@ from skyspan.transports.ssh_connect import SshSettings
 pytestmark = pytest.mark.integration
 
 SETTINGS = SshSettings(connect_timeout_s=10)
-USER = os.environ.get("USER") or "root"
-
-
-def make_key(path: Path, kind: str = "ed25519") -> str:
-    """A key pair at `path`; returns the public half without its comment."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", path], check=True)
-    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def answers(port: int) -> bool:

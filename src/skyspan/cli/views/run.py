@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -204,11 +204,8 @@ class LiveView:
         return float(self._console.get_time())
 
 
-@dataclass(slots=True)
 class Quiet:
     """Shows nothing: for reading verbs that show their result at once."""
-
-    seen: list[Event] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
