@@ -14,6 +14,7 @@ import pytest
 from skyspan.contracts.transport import Command, StopLadder
 from skyspan.model.error import SpecError, ToolFailedError, UnreachableError
 from skyspan.testing.conformance.transport import Heard, TransportConformance, raised, shell
+from skyspan.transports.descendants import MARK
 from skyspan.transports.local import LocalTransport
 
 
@@ -27,7 +28,7 @@ class TestLocalTransport(TransportConformance):
     async def test_only_the_given_environment_arrives(self, transport: LocalTransport) -> None:
         completed = await transport.run(Command(("env",), env={"OWN": "1"}))
         names = {line.split("=")[0] for line in completed.text().splitlines()}
-        assert names - {"LC_CTYPE"} == {"PATH", "BASE", "OWN"}
+        assert names - {"LC_CTYPE", MARK} == {"PATH", "BASE", "OWN"}
 
     async def test_a_script_without_its_interpreter_is_told_apart_from_a_missing_tool(
         self, transport: LocalTransport, tmp_path: Path

@@ -99,6 +99,11 @@ class Completed:
         return "\n".join(said.splitlines()[-lines:])
 
 
+class DivergedError(Exception):
+    """An attempt that another engine began took another way than that one: what it started has ended by now, and the
+    attempt must look anew. Passes through providers; raised only while an attempt is carried on."""
+
+
 OnOutput: TypeAlias = Callable[[Stream, bytes], None]
 """Called with raw output as it comes, in order per stream, at arbitrary split points; must not block."""
 

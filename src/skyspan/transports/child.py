@@ -3,6 +3,7 @@
 A child is started with vfork (`subprocess.Popen`) and its end is seen through a pidfd, so that it costs neither a
 thread nor a signal handler. It leads a session of its own: signals meant for the terminal do not reach it, and its
 whole group can be killed. It outlives us unless it is stopped: PR_SET_PDEATHSIG would tie its life to that of a thread.
+What it left behind on purpose (a daemon) goes on after it has ended by itself, and is ended when it is stopped.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from skyspan.contracts.transport import Command, Completed, OnOutput, StopLadder, Stream
 from skyspan.transports.arguments import revealed_argv, revealed_stdin
+from skyspan.transports.descendants import Descendant, descendants, kill_descendants, marked, new_mark
 from skyspan.transports.ladder import climb
 from skyspan.transports.output import KeptOutput
 
@@ -37,6 +39,8 @@ class Child:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._drained: asyncio.Future[None] = self._loop.create_future()
         self._stopping = False
+        self._mark = new_mark()
+        self._mid_line = False
         self._open_pipes: set[int] = set()
         self._on_output = on_output
         self._kept = {Stream.OUT: KeptOutput(), Stream.ERR: KeptOutput()}
@@ -47,7 +51,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env=env,
+            env=marked(env, self._mark),
             bufsize=0,
             start_new_session=True,
         )
@@ -78,13 +82,20 @@ class Child:
         )
 
     async def stop(self) -> Completed:
-        """Stop it by its ladder and wait; what it leaves behind in its group is killed. Harmless when it has ended."""
-        self._stopping = True
+        """Stop it by its ladder and wait; what it leaves behind is killed, daemons too. Harmless when it has ended.
+
+        Each step is told as a line of its standard error, to whoever listens; it is not part of the result."""
+        self._stopping = running = not self._ended.done()
+        # Now, while parents are known: what loses them by ending in order would not be found afterwards.
+        below = descendants(self._mark, self.pid) if running else ()
         try:
-            await climb(self._ladder, self._ended, self._interrupt, self._kill)
+            await climb(self._ladder, self._ended, self._interrupt, self._kill, self._tell)
         except asyncio.CancelledError:
             self._close_pipes()
             raise
+        finally:
+            if running:
+                self._kill_all(below)
         return await self.wait()
 
     def _watch(self, stdin: bytes) -> None:
@@ -130,6 +141,8 @@ class Child:
             self._close_pipe(descriptor)
             return
         self._kept[stream].add(data)
+        if stream is Stream.ERR:
+            self._mid_line = not data.endswith(b"\n")
         if self._on_output is not None:
             self._on_output(stream, data)
 
@@ -150,8 +163,23 @@ class Child:
 
     async def _kill(self) -> None:
         if self._process.returncode is None:
+            below = descendants(self._mark, self.pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+            self._kill_all(below)
+
+    def _kill_all(self, known: Sequence[Descendant]) -> None:
+        """End what is left of all that it started, in whatever session that is by now."""
+        killed = kill_descendants(self._mark, known)
+        if killed:
+            named = ", ".join(f"{one.pid} ({one.name})" for one in killed)
+            self._tell(f"killed what it had started: {named}")
+
+    def _tell(self, text: str) -> None:
+        if self._on_output is not None:
+            start = "\n" if self._mid_line else ""
+            self._mid_line = False
+            self._on_output(Stream.ERR, f"{start}skyspan: {text}\n".encode())
 
     def _close_pipes(self) -> None:
         for descriptor in tuple(self._open_pipes):

@@ -46,13 +46,13 @@ class LocalTransport:
         try:
             return Child(command, self._base_env | revealed_env(command.env), cwd, on_output)
         except OSError as error:
-            raise _not_started(command, cwd, error) from error
+            raise not_started(command, cwd, error) from error
         except (ValueError, IndexError) as error:
             # Empty argv, a NUL byte, a `=` in the name of a variable.
             raise SpecError(f"cannot run `{command.display()}`: {error}") from error
 
 
-def _not_started(command: Command, cwd: str | None, error: OSError) -> StageError:
+def not_started(command: Command, cwd: str | None, error: OSError) -> StageError:
     """The error for a command that could not be started, told apart by errno and by what it is about."""
     said = f"cannot run `{command.display()}`"
     if cwd is not None and error.filename == cwd:

@@ -115,7 +115,7 @@ class RemoteProcess:
         try:
             # Cancelled while it starts: its id, which signals need, arrives in a moment.
             await asyncio.wait(starting, timeout=_CONTROL_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-            await climb(self._command.ladder, self._exited, self._interrupt, self._kill)
+            await climb(self._command.ladder, self._exited, self._interrupt, self._kill, self._tell)
             if running:
                 await self._kill()
         finally:
@@ -127,6 +127,10 @@ class RemoteProcess:
 
     async def _kill(self) -> None:
         await self._signal("KILL", whole_group=True)
+
+    def _tell(self, text: str) -> None:
+        if self._on_output is not None:
+            self._on_output(Stream.ERR, f"skyspan: {text}\n".encode())
 
     async def _signal(self, name: str, *, whole_group: bool) -> None:
         """Signal by a session of its own: OpenSSH's signal request goes to the whole group, and not at all for root."""
