@@ -16,8 +16,18 @@ import pytest
 
 from skyspan.contracts.transport import Command
 from skyspan.model.change import Action, Change, Observation
-from skyspan.model.error import Retry, SpecError, StageError, ToolFailedError, ToolMissingError
+from skyspan.model.error import (
+    Retry,
+    SpecError,
+    StageError,
+    StoreUnavailableError,
+    ToolFailedError,
+    ToolMissingError,
+)
 from skyspan.model.secret import Secret
+from skyspan.providers.terraform import by_hand
+from skyspan.providers.terraform.holder import ATTEMPT_VARIABLE, Holder, this_machine
+from skyspan.providers.terraform.journal import Journal
 from skyspan.providers.terraform.provider import TerraformProvider
 from skyspan.providers.terraform.spec import TerraformSpec
 from skyspan.providers.terraform.worktree import held
@@ -295,30 +305,27 @@ async def test_a_failing_provisioner_fails_the_stage_and_keeps_what_was_made(eit
     assert (await either.apply(change=change)).healthy
 
 
-async def test_what_a_killed_tool_made_without_saving_it_is_listed_and_never_made_again_by_itself(stage: Stage) -> None:
-    # OpenTofu writes its state file at most every 20 seconds.
-    stage.write(FRAGILE % ("/nowhere", "kill -9 $PPID"))
+async def test_what_a_killed_tool_made_without_saving_it_is_listed_and_then_taken_up(
+    either: Stage, tmp_path: Path
+) -> None:
+    # Both tools push their state at most every 20 seconds.
+    either.write(FRAGILE % (tmp_path / "mended", "kill -9 $PPID"))
     with pytest.raises(ToolFailedError) as caught:
-        await stage.apply()
+        await either.apply()
     assert "killed by signal 9" in caught.value.summary
     assert "made, but not in the state:\n  terraform_data.first (id=" in caught.value.detail
     assert "under way, perhaps made:\n  terraform_data.second" in caught.value.detail
-    assert caught.value.retry is Retry.NEVER
-
-
-async def test_what_a_killed_tool_has_saved_is_not_made_again(tmp_path: Path, here: LocalTransport) -> None:
-    # Terraform writes its state file after each resource.
-    stage = stage_for("terraform", tmp_path, here)
-    stage.write(FRAGILE % (tmp_path / "mended", "kill -9 $PPID"))
-    with pytest.raises(ToolFailedError) as caught:
-        await stage.apply()
-    assert "made, but not in the state" not in caught.value.detail
-    assert "under way, perhaps made:\n  terraform_data.second" in caught.value.detail
-    assert stage.addresses()[0] == "terraform_data.first"
+    assert caught.value.retry is Retry.LATER
+    seen = await either.observe()
+    assert (seen.exists, seen.healthy) == (True, False)
+    assert "1 made and not in the state, 1 under way" in seen.reason
     (tmp_path / "mended").touch()
-    change = await stage.plan()
-    assert "terraform_data.first" not in [item.address for item in change.resources]
-    assert (await stage.apply(change=change)).healthy
+    change = await either.plan()
+    assert "1 to import that an interrupted apply made, 1 to make again" in change.reason
+    assert (await either.apply(change=change)).healthy
+    assert any("broke the state lock" in line for line in either.world.report.lines)
+    assert either.addresses() == ["terraform_data.first", "terraform_data.second"]
+    assert (await either.plan()).action is Action.NONE
 
 
 async def test_a_cancelled_apply_stops_the_tool_and_keeps_its_state(either: Stage, tmp_path: Path) -> None:
@@ -391,25 +398,88 @@ async def test_a_damaged_state_that_was_left_is_set_aside_and_said(stage: Stage)
     assert (left.parent / "damaged-terraform.tfstate").read_text() == '{"version": 4, "serial"'
 
 
-async def test_a_tool_that_outlived_its_engine_is_not_joined_by_another(stage: Stage, tmp_path: Path) -> None:
-    slow = FRAGILE % (tmp_path / "mended", f"touch {tmp_path}/started; sleep 60")
-    stage.write(slow)
-    folder = stage.world.work / "state"
-    folder.mkdir(parents=True)
-    await stage.plan()  # the work tree is ready now
-    tool = stage.world.tools.find("tofu")
-    argv = (str(tool), "apply", "-auto-approve", "-json", f"-state={folder / 'terraform.tfstate'}")
-    survivor = await LocalTransport({"PATH": PATH}).start(Command(argv, cwd=str(stage.world.work / "tree" / "cloud")))
+async def test_a_tool_that_outlived_its_engine_is_not_joined_by_another(stage: Stage) -> None:
+    stage.write(SIMPLE)
+    change = await stage.plan()
+    left = Journal(holders=(Holder("survivor", this_machine()),), begun={"terraform_data.a": "survivor"})
+    stage.world.kept.data["journal"] = left.dump()
+    stage.world.clock = SteppingClock()
+    command = Command(("sleep", "60"), {ATTEMPT_VARIABLE: "survivor"})
+    survivor = await LocalTransport({"PATH": PATH}).start(command)
     try:
-        while not (tmp_path / "started").exists():
-            await asyncio.sleep(0.02)
-        change = await stage.plan()
         with pytest.raises(StageError) as caught:
             await stage.apply(change=change)
         assert "still works on this stage's state" in caught.value.summary
+        assert str(survivor.pid) in caught.value.detail
         assert caught.value.retry is Retry.LATER
     finally:
         await survivor.stop()
+    assert (await stage.apply()).healthy
+
+
+async def test_what_ran_on_another_machine_is_not_taken_for_dead(stage: Stage) -> None:
+    stage.write(SIMPLE)
+    change = await stage.plan()
+    elsewhere = replace(this_machine(), host="elsewhere")
+    left = Journal(holders=(Holder("x", elsewhere),), begun={"terraform_data.a": "x"})
+    stage.world.kept.data["journal"] = left.dump()
+    with pytest.raises(StageError) as caught:
+        await stage.apply(change=change)
+    assert caught.value.retry is Retry.NEVER
+    assert "skyspan state unlock proof --stage stage" in caught.value.hint
+    await by_hand.unlock(stage.world.writing().kept, stage.world.clock, 1)
+    assert (await stage.apply()).healthy
+
+
+async def test_what_is_in_doubt_blocks_until_it_is_settled(stage: Stage) -> None:
+    stage.write(SIMPLE)
+    left = Journal(holders=(Holder("x", this_machine(), dead=True),), begun={"aws_sqs_queue.a": "x"})
+    stage.world.kept.data["journal"] = left.dump()
+    with pytest.raises(StageError) as caught:
+        await stage.plan()
+    assert caught.value.retry is Retry.NEVER
+    assert "aws_sqs_queue.a: exists, perhaps, but is no longer declared" in caught.value.detail
+    assert "skyspan state settle aws_sqs_queue.a proof --stage stage" in caught.value.hint
+    await by_hand.settle(stage.world.writing().kept, "aws_sqs_queue.a", None)
+    assert (await stage.apply()).healthy
+    assert "journal" not in stage.world.kept.data
+
+
+async def test_the_states_before_each_command_are_kept_and_can_stand_again(either: Stage) -> None:
+    either.write(SIMPLE)
+    for size in (1, 2, 3):
+        await either.apply(either.spec(variables={"size": size}))
+    kept, clock = either.world.writing().kept, either.world.clock
+    versions = [entry["serial"] for entry in await by_hand.history(kept)]
+    assert len(versions) == 2
+    assert (await by_hand.read(kept, str(versions[0]))).outputs["size"].value == 1
+    serial = either.kept_state()["serial"]
+    again = await by_hand.rollback(kept, str(versions[0]), clock, 1)
+    assert (again.outputs["size"].value, again.serial) == (1, serial + 1)
+    seen = await either.observe(either.spec(variables={"size": 3}))
+    assert seen.drifted
+    assert (await either.apply(either.spec(variables={"size": 3}))).outputs["size"].value == 3
+
+
+async def test_what_cannot_be_pushed_is_collected_and_taken_up(stage: Stage) -> None:
+    stage.write(SIMPLE)
+    kept = stage.world.kept
+    put = kept.put
+
+    async def full(name: str, data: bytes) -> None:
+        if name == "state":
+            raise StoreUnavailableError("no space is left")
+        await put(name, data)
+
+    kept.put = full  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailableError):
+        await stage.apply()
+    kept.put = put  # type: ignore[method-assign]
+    left = stage.world.work / "tree" / "cloud" / "errored.tfstate"
+    assert left.exists()
+    assert (await stage.apply()).healthy
+    assert not left.exists()
+    assert stage.addresses() == ["terraform_data.a"]
 
 
 async def test_destroy_works_after_the_source_folder_was_deleted(either: Stage, tmp_path: Path) -> None:

@@ -76,5 +76,5 @@ async def forget(kept: KeptWriter) -> None:
 
 
 def stamp_of(ctx: StageContext) -> str:
-    """A mark that no other apply of the stage has."""
-    return f"{ctx.epoch}.{ctx.attempt}.{ctx.clock.now():.6f}"
+    """A mark that no other apply of the stage has: the same one when another engine carries this apply on."""
+    return ctx.attempt_id or f"{ctx.epoch}.{ctx.attempt}.{ctx.clock.now():.6f}"

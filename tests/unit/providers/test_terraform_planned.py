@@ -100,6 +100,8 @@ def test_the_reason_counts_what_would_be_done() -> None:
         Moved(f"a.{at}", action, "planned") for at, action in enumerate([Action.DESTROY, Action.CREATE, Action.CREATE])
     ]
     assert reason_of(resource_changes(moved), ()) == "2 to create, 1 to destroy"
+    taken = ResourceChange("a.i", Action.UPDATE, "imported")
+    assert reason_of([*resource_changes(moved), taken], ()) == "2 to create, 1 to destroy, 1 to import"
     assert reason_of((), ("x", "y")) == "outputs change: x, y"
     assert reason_of((), ()) == "only the state's bookkeeping changes"
 

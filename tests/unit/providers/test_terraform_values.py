@@ -26,7 +26,7 @@ from skyspan.providers.terraform.version import constraint_problem, parse_versio
 SAMPLES = Path(__file__).parent / "terraform_samples"
 SOURCES = Sources("cloud", "/work/scratch/x")
 
-INVOCATION = Invocation(Path("/bin/tofu"), Path("/work/tree/cloud"), {"A": "b"}, Path("/v.json"), Path("/s"), 4)
+INVOCATION = Invocation(Path("/bin/tofu"), Path("/work/tree/cloud"), {"A": "b"}, Path("/v.json"), 4)
 
 
 @pytest.mark.parametrize("source", ["/etc", "../other", "a/../../b", ""])
@@ -99,7 +99,7 @@ def test_commands_read_or_write_and_only_writing_ones_get_minutes_to_stop() -> N
 def test_commands_are_as_the_tools_want_them() -> None:
     assert INVOCATION.init(reconfigure=True).argv == ("/bin/tofu", "init", "-json", "-input=false", "-reconfigure")
     assert INVOCATION.init(reconfigure=False).argv == ("/bin/tofu", "init", "-json", "-input=false")
-    common = ("-state=/s", "-parallelism=4")
+    common = ("-parallelism=4",)
     assert INVOCATION.plan(refresh=False, out=Path("/p")).argv == (
         *(
             "/bin/tofu",
@@ -157,8 +157,8 @@ def test_state_is_kept_here_unless_the_configuration_says_otherwise() -> None:
     assert decide_keeper(spec, own, rehearsal=False) is Keeper.BACKEND
     assert decide_keeper(kept, own, rehearsal=False) is Keeper.SKYSPAN
     assert decide_keeper(spec, own, rehearsal=True) is Keeper.SKYSPAN
-    assert backend_override(Keeper.SKYSPAN, own) == {"terraform": {"backend": {"local": {}}}}
-    assert backend_override(Keeper.SKYSPAN, Facts()) == backend_override(Keeper.BACKEND, own) == {}
+    assert backend_override(Keeper.SKYSPAN) == {"terraform": {"backend": {"http": {}}}}
+    assert backend_override(Keeper.BACKEND) == {}
 
 
 @pytest.mark.parametrize("tool", ["tofu", "terraform"])
@@ -277,11 +277,11 @@ def test_what_asks_for_init_and_what_is_stale_is_recognised() -> None:
     assert not is_stale([error("Else")])
 
 
-def test_what_a_killed_apply_may_have_left_is_never_tried_again_silently() -> None:
+def test_what_a_killed_apply_may_have_left_is_listed_and_left_to_the_next_plan() -> None:
     made = [Moved("a.saved", Action.CREATE, "done", "id=1"), Moved("a.lost", Action.CREATE, "done", "id=2")]
     begun = [Moved("a.flying", Action.CREATE, "started")]
     found = lost(failed(exit_code=-9), frozenset({"a.saved"}), made, begun)
     assert found.detail == "made, but not in the state:\n  a.lost (id=2)\nunder way, perhaps made:\n  a.flying"
-    assert found.retry is Retry.NEVER
+    assert found.retry is Retry.LATER
     kept = failed(exit_code=-9)
     assert lost(kept, frozenset({"a.saved"}), made[:1], ()) is kept

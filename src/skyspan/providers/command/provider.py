@@ -64,6 +64,15 @@ class CommandProvider:
     async def apply(self, spec: CommandSpec, change: Change, ctx: StageContext) -> Observation:
         if change.action is Action.NONE:
             return await self.observe(spec, ctx)
+        if (
+            ctx.resumed
+            and (done := await recall(ctx.kept)) is not None
+            and done.finished
+            and done.stamp == stamp_of(ctx)
+        ):
+            # It was cut off behind its last step.
+            _discard_output(ctx)
+            return _seen(done)
         # A stage that is new and needs nothing remembered beforehand is spared the look: it costs one write in all.
         mark = None if change.action is Action.CREATE and not _leaves_traces(spec) else await recall(ctx.kept)
         if mark is not None and mark.finished and change.action is Action.UPDATE and mark.effect == _effect(spec):
@@ -80,6 +89,7 @@ class CommandProvider:
             return
         if spec.destroy is not None:
             await _perform(spec.destroy, spec, ctx, commands.output_variables(mark.outputs))
+            _discard_output(ctx)
         elif spec.created:
             ctx.report.line(f"there is no destroy command: {', '.join(spec.created)} stay")
         await forget(ctx.kept)
@@ -98,6 +108,7 @@ class CommandProvider:
             return
         await _perform(spec.stop, spec, ctx, commands.output_variables(mark.outputs))
         await remember(ctx.kept, replace(mark, stopped=True))
+        _discard_output(ctx)
 
     async def start(self, spec: CommandSpec, ctx: StageContext) -> Observation:
         """Run the start command, or else `run`, of a stage that was stopped; a running one is left alone."""
@@ -110,7 +121,21 @@ class CommandProvider:
         running = replace(mark, stopped=False)
         await _verify(spec, spec.start, running, ctx)
         await remember(ctx.kept, running)
+        _discard_output(ctx)
         return _seen(running)
+
+    def carries_on(self, spec: CommandSpec) -> bool:
+        """The same settings give the same commands."""
+        return True
+
+    async def in_doubt(self, spec: CommandSpec, effect: str, ctx: ReadContext, *, untouched: bool) -> str:
+        """Nothing but its own evidence, or this machine's, tells whether a command ran."""
+        if _has_evidence(spec) or (spec.host is None and untouched):
+            return ""
+        mark = await recall(ctx.kept)
+        if mark is not None and mark.finished and mark.stamp == ctx.attempt_id:
+            return ""
+        return "it has neither `check` nor `creates`, so nothing tells whether its command ran"
 
     async def preflight(self, settings: Mapping[str, Any], ctx: ReadContext) -> tuple[Diagnostic, ...]:
         """Warns of a program or a folder that is not here yet; an earlier stage may still make it."""
@@ -137,7 +162,20 @@ class CommandProvider:
         done = Remembered(True, _effect(spec), _whole(spec), stamp_of(ctx), outputs=outputs)
         await _verify(spec, spec.run, done, ctx)
         remember_with_end(ctx.kept, done)
+        _discard_output(ctx)
         return _seen(done)
+
+
+def _output_path(ctx: StageContext) -> Path:
+    """Where the stage's command writes its outputs: the same file when another engine carries the attempt on."""
+    return ctx.work / f"output.{ctx.attempt_id or f'{ctx.epoch}.{ctx.attempt}'}"
+
+
+def _discard_output(ctx: StageContext) -> None:
+    """The outputs are remembered. In a run the file stays until the attempt's outcome is recorded, as an engine that
+    carries the attempt on reads it again; then the engine removes it."""
+    if not ctx.attempt_id:
+        _output_path(ctx).unlink(missing_ok=True)
 
 
 def _seen(mark: Remembered | None, *, healthy: bool = True, reason: str = "") -> Observation:
@@ -217,7 +255,11 @@ async def _perform(
             detail=mask_secrets(done.last_words(), _secrets(spec)),
             hint=f"see its whole output: skyspan logs --stage {ctx.address.name}",
         )
-    outputs = parse_outputs(data, _secrets(spec))
+    try:
+        outputs = parse_outputs(data, _secrets(spec))
+    except OutputError:
+        _discard_output(ctx)
+        raise
     for output in outputs.values():
         if output.sensitive and isinstance(output.value, str):
             ctx.report.conceal(Secret(output.value))
@@ -232,15 +274,20 @@ async def _run_here(
     extra: Mapping[str, str | Secret],
     stdin: str | Secret | None,
 ) -> tuple[Completed, bytes]:
-    path = ctx.work / f"output.{ctx.epoch}.{ctx.attempt}"
-    _make_output(path)
+    path = _output_path(ctx)
+    _make_output(path, fresh=not ctx.resumed)
+    env = {**extra, OUTPUT_VARIABLE: str(path)}
+    command = commands.command_for(script, spec, ctx.folder, extra=env, stdin=stdin)
     try:
-        env = {**extra, OUTPUT_VARIABLE: str(path)}
-        command = commands.command_for(script, spec, ctx.folder, extra=env, stdin=stdin)
         done = await place.run(command, ctx.report.output)
-        return done, _read_output(path) if done.ok else b""
-    finally:
+    except BaseException:
         path.unlink(missing_ok=True)
+        raise
+    if not done.ok:
+        path.unlink(missing_ok=True)
+        return done, b""
+    # It stays until its content is remembered, so that an engine that carries this on finds it.
+    return done, _read_output(path)
 
 
 async def _run_there(
@@ -274,9 +321,10 @@ async def _run_there(
                 await place.run(commands.remove_output_folder(folder))
 
 
-def _make_output(path: Path) -> None:
-    """Make the output file empty and private; the work folder may have been deleted."""
-    flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+def _make_output(path: Path, *, fresh: bool) -> None:
+    """Make the output file private, and empty unless it may hold something already; the work folder may have been
+    deleted."""
+    flags = os.O_CREAT | (os.O_TRUNC if fresh else 0) | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         handle = os.open(path, flags, 0o600)
     except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,6 @@ class Invocation:
     folder: Path
     environment: Mapping[str, str | Secret]
     variables: Path | None = None
-    state: Path | None = None
     parallelism: int | None = None
 
     def init(self, *, reconfigure: bool) -> Command:
@@ -40,12 +39,13 @@ class Invocation:
         """
         return self._command("init", "-json", "-input=false", *(("-reconfigure",) if reconfigure else ()))
 
-    def plan(self, *, refresh: bool, out: Path | None = None) -> Command:
+    def plan(self, *, refresh: bool, out: Path | None = None, targets: Sequence[str] = ()) -> Command:
         """Plan; exit status 0 without changes, 2 with some. Without a lock: nothing is written."""
         options = ["-json", "-input=false", "-detailed-exitcode", "-lock=false"]
         options += [] if refresh else ["-refresh=false"]
         options += [f"-out={out}"] if out else []
-        return self._command("plan", *options, *self._state(), *self._parallel(), *self._variables())
+        options += [f"-target={target}" for target in targets]
+        return self._command("plan", *options, *self._parallel(), *self._variables())
 
     def show(self, plan: Path) -> Command:
         """A saved plan as JSON (format 1.x), secrets in clear: never to a log."""
@@ -55,23 +55,28 @@ class Invocation:
         """The state of the configuration's own backend as JSON, secrets in clear: never to a log."""
         return self._command("state", "pull")
 
+    def push(self, state: Path) -> Command:
+        """Give a state to the configuration's own backend; refused by the tool when that has a newer one."""
+        return self._command("state", "push", str(state), effect=Effect.WRITE)
+
+    def free(self, lock: str) -> Command:
+        """Break a lock in the configuration's own backend."""
+        return self._command("force-unlock", "-force", lock, effect=Effect.WRITE)
+
     def apply(self, plan: Path) -> Command:
         """Carry out a saved plan."""
-        options = ("-json", "-input=false", *self._state(), *self._parallel())
+        options = ("-json", "-input=false", *self._parallel())
         return self._command("apply", *options, str(plan), effect=Effect.WRITE)
 
     def destroy(self) -> Command:
         """Remove everything in the state."""
-        options = ("-json", "-input=false", "-auto-approve", *self._state(), *self._parallel(), *self._variables())
+        options = ("-json", "-input=false", "-auto-approve", *self._parallel(), *self._variables())
         return self._command("destroy", *options, effect=Effect.WRITE)
 
     def _command(self, verb: str, *options: str, effect: Effect = Effect.READ) -> Command:
         ladder = PATIENT if effect is Effect.WRITE else StopLadder()
         argv = (str(self.tool), verb, *options)
         return Command(argv, self.environment, cwd=str(self.folder), effect=effect, ladder=ladder)
-
-    def _state(self) -> tuple[str, ...]:
-        return (f"-state={self.state}",) if self.state else ()
 
     def _parallel(self) -> tuple[str, ...]:
         return (f"-parallelism={self.parallelism}",) if self.parallelism else ()

@@ -22,11 +22,13 @@ from skyspan.providers.terraform.hcl import Facts, is_configuration, scan
 
 LOCK_FILE = ".terraform.lock.hcl"
 OVERRIDE_FILE = "skyspan_override.tf.json"
+IMPORT_FILE = "skyspan_import.tf"
+LOOKUP_FILE = "skyspan_lookup.tf.json"
 
 SIZE_LIMIT = 128 * 1024 * 1024
 """Bytes of one configuration: it is held in memory and kept sealed, so that destroy works without the source."""
 
-_LEFT_OUT = frozenset({".terraform", ".git", "errored.tfstate", "crash.log", OVERRIDE_FILE})
+_LEFT_OUT = frozenset({".terraform", ".git", "errored.tfstate", "crash.log", OVERRIDE_FILE, IMPORT_FILE, LOOKUP_FILE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,15 @@ class File:
 class Configuration:
     """Files by their path relative to the composition's folder; `root` is the root module's folder there.
 
-    `lock` is the dependency lock file that came with the source; without one, that of the last init is used.
+    `lock` is the dependency lock file that came with the source; without one, that of the last init is used. `extra`
+    are files of ours in the root module, for one command alone: they change neither digest nor facts, nor are they
+    packed.
     """
 
     root: str
     files: Mapping[str, File]
     lock: bytes | None = None
+    extra: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @cached_property
     def facts(self) -> Facts:

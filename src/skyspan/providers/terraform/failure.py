@@ -10,7 +10,15 @@ from types import MappingProxyType
 
 from skyspan.contracts.transport import Completed
 from skyspan.model.diagnostic import Diagnostic, Position, Severity
-from skyspan.model.error import CredentialsError, Retry, StageError, ToolFailedError, UnreachableError
+from skyspan.model.error import (
+    CredentialsError,
+    Retry,
+    StageError,
+    StateLockedError,
+    ToolFailedError,
+    UnreachableError,
+)
+from skyspan.providers.terraform.backend_lock import BackendLock, said_lock
 from skyspan.providers.terraform.configuration import OVERRIDE_FILE
 from skyspan.providers.terraform.parse import Cutter, Diagnosis, Moved
 
@@ -36,7 +44,7 @@ _HINTS = MappingProxyType(
         "Invalid value for input variable": "correct it under `variables:`",
         "Failed to query available provider packages": "check the network, or set `terraform_config` "
         "to a CLI configuration file that names a provider mirror (provider_installation)",
-        _LOCKED: "somebody else works on this state; wait for them, or break the lock with the tool's own force-unlock",
+        "Failed to save state": "nothing is lost: the tool saved it beside itself, and the next plan takes it up",
         "Instance cannot be destroyed": "its `lifecycle` block says prevent_destroy",
     }
 )
@@ -81,8 +89,18 @@ def is_stale(diagnoses: Sequence[Diagnosis]) -> bool:
     return any(item.summary in summaries for item in diagnoses)
 
 
-def failure(tool: str, verb: str, completed: Completed, diagnoses: Sequence[Diagnosis], sources: Sources) -> StageError:
-    """The error of a command that failed, of the class that says whether trying again can help."""
+def failure(
+    tool: str,
+    verb: str,
+    completed: Completed,
+    diagnoses: Sequence[Diagnosis],
+    sources: Sources,
+    lock: BackendLock | None = None,
+) -> StageError:
+    """The error of a command that failed, of the class that says whether trying again can help.
+
+    `lock` is the one that it met at our own endpoint; of another backend's the tool's own words tell.
+    """
     errors = _errors(diagnoses)
     if completed.timed_out:
         return ToolFailedError(f"{tool} {verb} did not end in time", detail=_last_words(completed))
@@ -96,7 +114,11 @@ def failure(tool: str, verb: str, completed: Completed, diagnoses: Sequence[Diag
     summary += f" and {len(errors) - 1} more" if len(errors) > 1 else ""
     detail = "\n".join(rendered(item, sources) for item in errors)
     said = "\n".join(f"{item.summary}\n{item.detail}" for item in errors)
+    if _LOCKED in said and (holder := lock or said_lock(said)):
+        return _locked(tool, verb, detail, holder)
     hint = next((text for start, text in _HINTS.items() if first.summary.startswith(start)), "")
+    if "Failed to create local state file" in said:
+        hint = "see whether the disk is full; the state that the tool told instead is taken up by the next plan"
     if _CREDENTIALS.search(said):
         hint = "check the credentials under `env:` or in the environment: the provider does not accept them"
         return CredentialsError(summary, detail=detail, hint=hint)
@@ -105,11 +127,19 @@ def failure(tool: str, verb: str, completed: Completed, diagnoses: Sequence[Diag
     return ToolFailedError(summary, detail=detail, hint=hint, retry=Retry.LATER if _LOCKED in said else Retry.NEVER)
 
 
-def lost(error: StageError, known: frozenset[str], made: Sequence[Moved], begun: Sequence[Moved]) -> StageError:
-    """The error of a killed apply, with what it may have left in the real world and not in the state.
+def _locked(tool: str, verb: str, detail: str, lock: BackendLock) -> StateLockedError:
+    hint = "wait for it to end, or stop it in order by `skyspan cancel`"
+    if not lock.skyspan:
+        hint = "wait for them to end; once you are sure that they died without giving it back, in the source folder: "
+        hint += f"{tool} init && {tool} force-unlock {lock.id}"
+    return StateLockedError(f"{tool} {verb}: the state is locked by {lock}", detail=detail, hint=hint)
 
-    OpenTofu writes its state file at most every 20 seconds (hook_state.go), so what was made since is known by its
-    messages alone. Trying again would make it a second time: only a person, or an import, can settle that.
+
+def lost(error: StageError, known: frozenset[str], made: Sequence[Moved], begun: Sequence[Moved]) -> StageError:
+    """The error of a killed apply, with what it has left in the real world and not in the state.
+
+    The tools push their state at most every 20 seconds (hook_state.go), so what was made since is known by their
+    messages alone. The next plan imports what was made and looks for what was under way.
     """
     forgotten = [f"{step.address} ({step.note})" for step in made if step.address not in known]
     doubtful = [step.address for step in begun if step.address not in known]
@@ -118,9 +148,9 @@ def lost(error: StageError, known: frozenset[str], made: Sequence[Moved], begun:
     said = [error.detail]
     said += ["made, but not in the state:", *(f"  {item}" for item in forgotten)] if forgotten else []
     said += ["under way, perhaps made:", *(f"  {item}" for item in doubtful)] if doubtful else []
-    hint = "look whether these exist; remove them, or add `import` blocks for them, before the next apply"
+    hint = "`skyspan plan` shows what of it will be imported and what has to be settled"
     detail = "\n".join(part for part in said if part)
-    return type(error)(error.summary, detail=detail, hint=hint, retry=Retry.NEVER)
+    return type(error)(error.summary, detail=detail, hint=hint, retry=Retry.LATER)
 
 
 def _last_words(completed: Completed) -> str:

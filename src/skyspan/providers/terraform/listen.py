@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from skyspan.contracts.context import Reporter
 from skyspan.contracts.transport import Stream
 from skyspan.model.change import Action
@@ -15,6 +17,7 @@ from skyspan.providers.terraform.parse import (
     Moved,
     changed_outputs,
     diagnosis_of,
+    dumped_state,
     planned_of,
     progress_of,
     protocol_of,
@@ -27,17 +30,25 @@ _UNTOLD = frozenset({"version", "refresh_complete", "outputs", "init_output_empt
 class Listener:
     """Give `hear` to a transport as `on_output`; read the collected parts after `finish`."""
 
-    def __init__(self, report: Reporter, sources: Sources, secrets: frozenset[Secret] = frozenset()) -> None:
+    def __init__(
+        self,
+        report: Reporter,
+        sources: Sources,
+        secrets: frozenset[Secret] = frozenset(),
+        on_step: Callable[[Moved], None] = lambda _: None,
+    ) -> None:
         self.planned: list[Moved] = []
         self.drifted: list[Moved] = []
         self.outputs: tuple[str, ...] = ()
         self.diagnoses: list[Diagnosis] = []
         self.protocol = ""
+        self.dumped = b""
         self.begun: dict[str, Moved] = {}
         self.made: dict[str, Moved] = {}
         self._report = report
         self._sources = sources
         self._secrets = secrets
+        self._on_step = on_step
         self._cutters = {Stream.OUT: Cutter(), Stream.ERR: Cutter()}
 
     def hear(self, stream: Stream, data: bytes) -> None:
@@ -54,6 +65,7 @@ class Listener:
     def _take(self, stream: Stream, message: Message) -> None:
         self.protocol = protocol_of(message) or self.protocol
         self.outputs = changed_outputs(message) or self.outputs
+        self.dumped = dumped_state(message) or self.dumped
         if planned := planned_of(message):
             (self.planned if planned.state == "planned" else self.drifted).append(planned)
         if progress := progress_of(message):
@@ -67,6 +79,7 @@ class Listener:
 
     def _follow(self, step: Moved) -> None:
         """Keep apart what is being made and what has been: a tool that is killed may save neither."""
+        self._on_step(step)
         if step.state == "started" and step.action in (Action.CREATE, Action.REPLACE):
             self.begun[step.address] = step
             return
@@ -75,9 +88,6 @@ class Listener:
             self.made[step.address] = step
 
     def _take_diagnosis(self, diagnosis: Diagnosis) -> None:
-        # Terraform 1.10 and later deprecate the one option by which a state file can be private to a command.
-        if diagnosis.summary == "Deprecated flag: -state":
-            return
         self.diagnoses.append(diagnosis)
         self._tell(rendered(diagnosis, self._sources), Stream.ERR)
 

@@ -32,8 +32,11 @@ ACTIONS: Mapping[str, Action] = MappingProxyType(
 )
 """What the stream's actions mean to us. Not listed, as they touch nothing: noop, read, open, renew, close."""
 
+IMPORTED = "imported"
+"""The note of what is taken in as it is."""
+
 _NOTES = MappingProxyType(
-    {"remove": "forgotten, not destroyed", "forget": "forgotten, not destroyed", "move": "moved", "import": "imported"}
+    {"remove": "forgotten, not destroyed", "forget": "forgotten, not destroyed", "move": "moved", "import": IMPORTED}
 )
 
 
@@ -146,6 +149,12 @@ def progress_of(message: Message) -> Moved | None:
         return None
     identity = f"{hook['id_key']}={hook['id_value']}" if hook.get("id_key") and hook.get("id_value") else ""
     return Moved(_address(hook), ACTIONS[word], states[message.type], identity)
+
+
+def dumped_state(message: Message) -> bytes:
+    """The state that a tool tells when it can save it nowhere, not even in a file (secrets in clear); else nothing."""
+    state = message.body.get("state") if message.text == "Emergency state dump" else None
+    return json.dumps(state, indent=2).encode() if isinstance(state, Mapping) else b""
 
 
 def changed_outputs(message: Message) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from skyspan.model.change import Action, ResourceChange
 from skyspan.model.value import OutputValue, digest
-from skyspan.providers.terraform.parse import Moved
+from skyspan.providers.terraform.parse import IMPORTED, Moved
 
 _UNCHANGING = frozenset({("no-op",), ("read",), ("open",)})
 
@@ -42,8 +42,10 @@ def stage_action(resources: Sequence[ResourceChange], *, exists: bool) -> Action
 
 def reason_of(resources: Sequence[ResourceChange], outputs: Sequence[str]) -> str:
     """`2 to create, 1 to update`, or which outputs change when no resource does."""
-    count = Counter(resource.action for resource in resources)
+    count = Counter(resource.action for resource in resources if resource.note != IMPORTED)
     said = [f"{count[action]} {verb}" for action, verb in _VERBS if count[action]]
+    imported = sum(resource.note == IMPORTED for resource in resources)
+    said += [f"{imported} to import"] if imported else []
     if said:
         return ", ".join(said)
     return f"outputs change: {', '.join(outputs)}" if outputs else "only the state's bookkeeping changes"

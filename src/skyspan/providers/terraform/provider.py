@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from skyspan.model.value import OutputValue, digest, leaves
 from skyspan.providers.masking import holds_secret
 from skyspan.providers.terraform.configuration import Configuration, read_configuration
 from skyspan.providers.terraform.console_links import console_links
+from skyspan.providers.terraform.endpoint.vault import forget_all
 from skyspan.providers.terraform.failure import is_stale
+from skyspan.providers.terraform.journal import KEPT_JOURNAL, Journal
+from skyspan.providers.terraform.parse import IMPORTED
 from skyspan.providers.terraform.planned import (
     certain_outputs,
     drift_of,
@@ -27,11 +30,13 @@ from skyspan.providers.terraform.planned import (
     resource_changes,
     stage_action,
 )
+from skyspan.providers.terraform.recover import Rescued, plan_rescue
 from skyspan.providers.terraform.session import KEPT_LOCK_FILE, Planned, SavedPlan, Session, open_session
 from skyspan.providers.terraform.spec import TerraformSpec
-from skyspan.providers.terraform.state import KEPT_STATE, NO_STATE, Keeper, State, decide_keeper, look, opened
+from skyspan.providers.terraform.state import KEPT_ERRORED, NO_STATE, Keeper, State, decide_keeper, look
 from skyspan.providers.terraform.tool import identify
 from skyspan.providers.terraform.worktree import WorkTree, write_private
+from skyspan.providers.terraform.writing import at_work, is_at_work, read_journal
 
 KEPT_CONFIGURATION = "configuration"
 KEPT_KEEPER = "keeper"
@@ -55,7 +60,10 @@ class TerraformProvider:
         """
         tree = WorkTree(ctx.work)
         tree.refreshed.unlink(missing_ok=True)
-        kept = await look(ctx, tree)
+        kept = await look(ctx, tree.left_behind(spec.source))
+        journal = await read_journal(ctx.kept)
+        if not journal.empty and not await is_at_work(ctx.kept, journal):
+            return _interrupted(kept or NO_STATE, journal, spec, ctx)
         configuration = await _configuration_to_observe(spec, ctx)
         if configuration is None:
             return Observation.absent("nothing was applied, and the source folder does not exist")
@@ -78,6 +86,10 @@ class TerraformProvider:
         configuration = read_configuration(ctx.folder, spec.source, ctx.work)
         _refuse_undeclared(spec, configuration)
         await _same_keeper(spec, ctx, configuration)
+        journal = await read_journal(ctx.kept)
+        if not journal.empty:
+            rescued = await plan_rescue(spec, ctx, configuration, journal)
+            return _rescue_change(rescued, _change(rescued.planned, rescued.state, spec, seen, ctx), journal)
         async with open_session(spec, ctx, configuration) as session:
             state = await session.state()
             planned = await session.plan(state, refresh=not _just_refreshed(session.tree, seen, state), save=True)
@@ -88,28 +100,44 @@ class TerraformProvider:
         configuration = read_configuration(ctx.folder, spec.source, ctx.work)
         _refuse_undeclared(spec, configuration)
         await _same_keeper(spec, ctx, configuration)
+        saved = await _plan_to_carry_out(spec, ctx, configuration, change)
         async with open_session(spec, ctx, configuration) as session:
             await _record(session, ctx.kept)
-            async with _working_state(session, ctx) as state:
-                await _carry_out(session, change, state, ctx)
+            creations = saved.creations if saved else {}
+            async with at_work(session, ctx, creations) as (writing, state):
+                await _carry_out(writing, saved, change, state, ctx)
             after = await session.state()
         return _observation(after or NO_STATE, spec, ctx)
 
     async def destroy(self, spec: TerraformSpec, ctx: StageContext) -> None:
-        """Destroy by the configuration that was applied, whatever has become of the source folder since."""
-        tree = WorkTree(ctx.work)
-        state = await look(ctx, tree)
+        """Destroy by the configuration that was applied, whatever has become of the source folder since.
+
+        What an interrupted apply made and never saved is imported first, so that it is destroyed too.
+        """
+        state = await look(ctx, WorkTree(ctx.work).left_behind(spec.source))
         keeper = await ctx.kept.get(KEPT_KEEPER)
         backend = keeper is not None and keeper.decode() == Keeper.BACKEND
-        if backend or (state is not None and not state.empty):
-            async with (
-                open_session(spec, ctx, await _applied(spec, ctx)) as session,
-                _working_state(session, ctx),
-            ):
-                await session.destroy()
-        tree.state.unlink(missing_ok=True)
-        for name in (KEPT_STATE, KEPT_CONFIGURATION, KEPT_LOCK_FILE, KEPT_KEEPER):
+        journal = await read_journal(ctx.kept)
+        if backend or not journal.empty or (state is not None and not state.empty):
+            await self._destroy(spec, ctx, await _applied(spec, ctx), journal)
+        await forget_all(ctx.kept)
+        for name in (KEPT_JOURNAL, KEPT_ERRORED, KEPT_CONFIGURATION, KEPT_LOCK_FILE, KEPT_KEEPER):
             await ctx.kept.remove(name)
+
+    async def _destroy(
+        self, spec: TerraformSpec, ctx: StageContext, configuration: Configuration, journal: Journal
+    ) -> None:
+        saved = None
+        if not journal.empty:
+            rescued = await plan_rescue(spec, ctx, configuration, journal, only_imports=True)
+            saved = rescued.planned.saved if rescued.imports else None
+        creations = saved.creations if saved else {}
+        async with open_session(spec, ctx, configuration) as session, at_work(session, ctx, creations) as (writing, _):
+            if saved:
+                heard = await writing.apply(saved)
+                if not heard.completed.ok:
+                    raise writing.failed("apply", heard)
+            await writing.destroy()
 
     async def preflight(self, settings: Mapping[str, Any], ctx: ReadContext) -> tuple[Diagnostic, ...]:
         """A missing or unfit tool, a missing or empty source folder, a state that somebody else keeps there."""
@@ -200,18 +228,27 @@ async def _record(session: Session, kept: KeptWriter) -> None:
             await kept.put(name, data)
 
 
-@contextlib.asynccontextmanager
-async def _working_state(session: Session, ctx: StageContext) -> AsyncIterator[State | None]:
-    if session.keeper is Keeper.BACKEND:
-        yield await session.state()
-        return
-    async with opened(ctx, session.tree, session.invocation.folder) as state:
-        yield state
-
-
-async def _carry_out(session: Session, change: Change, state: State | None, ctx: StageContext) -> None:
+async def _plan_to_carry_out(
+    spec: TerraformSpec, ctx: StageContext, configuration: Configuration, change: Change
+) -> SavedPlan | None:
+    """The plan that came with the change; after an interrupted command, one that takes in what that left."""
     saved = change.payload if isinstance(change.payload, SavedPlan) else None
-    if saved and saved.configuration == session.configuration.digest:
+    if saved and saved.configuration == configuration.digest:
+        return saved
+    journal = await read_journal(ctx.kept)
+    if journal.empty:
+        return None
+    rescued = await plan_rescue(spec, ctx, configuration, journal)
+    if rescued.planned.saved is None:
+        return None
+    _refuse_another_meaning(rescued.planned, change)
+    return rescued.planned.saved
+
+
+async def _carry_out(
+    session: Session, saved: SavedPlan | None, change: Change, state: State | None, ctx: StageContext
+) -> None:
+    if saved:
         heard = await session.apply(saved)
         if heard.completed.ok:
             return
@@ -220,14 +257,46 @@ async def _carry_out(session: Session, change: Change, state: State | None, ctx:
         ctx.report.line("the plan no longer fits the state: planning again")
     planned = await session.plan(state, refresh=True, save=True)
     if planned.saved is None:
+        session.settled()
         return
+    if session.recorder and not session.recorder.journal.empty:
+        msg = "the plan no longer fits what an interrupted apply left"
+        raise StageError(msg, hint="it has to be planned again", retry=Retry.NOW)
+    _refuse_another_meaning(planned, change)
+    heard = await session.apply(planned.saved)
+    if not heard.completed.ok:
+        raise session.failed("apply", heard)
+
+
+def _refuse_another_meaning(planned: Planned, change: Change) -> None:
     if change.meaning and meaning_of(planned.shown) != change.meaning:
         msg = "what would be done now is not what was planned"
         detail = "\n".join(f"{item.address}: {item.action.value}" for item in resource_changes(planned.heard.planned))
         raise StageError(msg, detail=detail, hint="it has to be planned again", retry=Retry.NOW)
-    heard = await session.apply(planned.saved)
-    if not heard.completed.ok:
-        raise session.failed("apply", heard)
+
+
+def _rescue_change(rescued: Rescued, change: Change, journal: Journal) -> Change:
+    """The change of a plan after an interrupted apply: it is never `none`, as the journal has to be settled."""
+    if change.action is Action.NONE:
+        return replace(change, action=Action.UPDATE, reason=rescued.told(), meaning="")
+    others = [item for item in change.resources if item.note != IMPORTED]
+    return replace(change, reason=f"{rescued.told()}; {reason_of(others, ())}" if others else rescued.told())
+
+
+def _interrupted(state: State, journal: Journal, spec: TerraformSpec, ctx: ReadContext) -> Observation:
+    """What stands after a command was killed: more than its state says."""
+    orphans, doubts = journal.orphans(state.known), journal.doubts(state.known)
+    said = [f"{len(orphans)} made and not in the state"] if orphans else []
+    said += [f"{len(doubts)} under way"] if doubts else []
+    return Observation(
+        exists=True,
+        healthy=False,
+        drifted=True,
+        fingerprint=f"{state.fingerprint}:interrupted:{digest([sorted(orphans), list(doubts)])[:16]}",
+        reason=f"an apply was interrupted: {', '.join(said) or 'its journal is still open'}",
+        outputs=_told(state.outputs, spec, ctx),
+        drift=tuple(ResourceChange(address, Action.CREATE, "interrupted") for address in sorted({*orphans, *doubts})),
+    )
 
 
 def _just_refreshed(tree: WorkTree, seen: Observation, state: State | None) -> bool:

@@ -15,17 +15,22 @@ from skyspan.model.error import Retry, SpecError, StageError, ToolFailedError
 from skyspan.model.secret import Secret
 from skyspan.model.value import revealed
 from skyspan.providers.masking import mask_secrets
+from skyspan.providers.terraform.backend_lock import BackendLock, is_left_by, said_lock, told_lock
 from skyspan.providers.terraform.commands import Invocation, quiet_environment
 from skyspan.providers.terraform.configuration import Configuration
+from skyspan.providers.terraform.endpoint.server import Endpoint, serving
 from skyspan.providers.terraform.failure import Sources, failure, lost, needs_init
+from skyspan.providers.terraform.journal import Creation, Journal
 from skyspan.providers.terraform.listen import Listener
+from skyspan.providers.terraform.lookup import ignoring_environment
 from skyspan.providers.terraform.override import compose_override
-from skyspan.providers.terraform.parse import PROTOCOL_MAJOR, Diagnosis, understood
+from skyspan.providers.terraform.parse import PROTOCOL_MAJOR, Diagnosis, Moved, understood
+from skyspan.providers.terraform.recorder import Recorder
+from skyspan.providers.terraform.rescue import creations_of
 from skyspan.providers.terraform.spec import TerraformSpec
 from skyspan.providers.terraform.state import (
     Keeper,
     State,
-    addresses_on_disk,
     backend_override,
     decide_keeper,
     look,
@@ -39,10 +44,14 @@ KEPT_LOCK_FILE = "lock-file"
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """A plan file's bytes (secrets in clear, so in memory only) and the configuration that it was made of."""
+    """A plan file's bytes (secrets in clear, so in memory only) and the configuration that it was made of.
+
+    `creations` is what it will create, as far as each can be recognised by it.
+    """
 
     data: bytes = field(repr=False)
     configuration: str
+    creations: Mapping[str, Creation] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,11 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The tool at work on one stage, for the time of one verb."""
+    """The tool at work on one stage, for the time of one verb.
+
+    `left` is the journal of an earlier attempt that is known to be dead: a lock that it left in the configuration's own
+    backend is broken when a command meets it.
+    """
 
     ctx: ReadContext
     tool: Tool
@@ -68,80 +81,114 @@ class Session:
     invocation: Invocation
     sources: Sources
     secrets: frozenset[Secret] = frozenset()
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    recorder: Recorder | None = None
+    left: Journal = field(default_factory=Journal)
+
+    @property
+    def left_behind(self) -> tuple[Path, ...]:
+        """Where a state may lie in clear after trouble."""
+        return self.tree.left_behind(self.configuration.root)
 
     async def state(self) -> State | None:
         """The state as it is kept, or as the configuration's own backend has it."""
         if self.keeper is Keeper.SKYSPAN:
-            return await look(self.ctx, self.tree)
+            return await look(self.ctx, self.left_behind)
         text = await self._collect(self.invocation.pull(), "state pull")
         return parse_state(text) if text.strip() else None
 
-    async def plan(self, state: State | None, *, refresh: bool, save: bool) -> Planned:
+    async def plan(self, state: State | None, *, refresh: bool, save: bool, targets: Sequence[str] = ()) -> Planned:
         """Plan against `state`. Saving also shows the plan when it changes anything. Raises StageError."""
         out = self.scratch / "plan" if save else None
-        heard = await self.run("plan", self._at(state).plan(refresh=refresh, out=out), good=(0, 2))
+        if self.recorder is None:  # A writer's commands see what stands, not what somebody looked up.
+            self.endpoint.show(state.data if state else None)
+        command = self.invocation.plan(refresh=refresh, out=out, targets=targets)
+        heard = await self.run("plan", command, good=(0, 2))
         if out is None or heard.exit_code == 0:
             return Planned(heard.exit_code == 2, heard.listener)
         out.chmod(0o600)
         shown = json.loads(await self._collect(self.invocation.show(out), "show"))
-        saved = SavedPlan(out.read_bytes(), self.configuration.digest)
+        saved = SavedPlan(out.read_bytes(), self.configuration.digest, creations_of(shown))
         out.unlink()
         return Planned(True, heard.listener, saved, shown)
 
     async def apply(self, saved: SavedPlan) -> Heard:
-        """Carry out a saved plan on the state in the work tree; a failure is a result here."""
+        """Carry out a saved plan; a failure is a result here."""
         plan = self.scratch / "plan"
         write_private(plan, saved.data)
         try:
-            return await self.run("apply", self.on_working_state().apply(plan), good=None)
+            return await self.run("apply", self.invocation.apply(plan), good=None)
         finally:
             plan.unlink(missing_ok=True)
 
     async def destroy(self) -> None:
-        """Destroy everything in the state in the work tree. Raises StageError."""
-        await self.run("destroy", self.on_working_state().destroy())
+        """Destroy everything in the state. Raises StageError."""
+        await self.run("destroy", self.invocation.destroy())
 
-    def on_working_state(self) -> Invocation:
-        """Commands on the state that lies in clear in the work tree, where Skyspan keeps it."""
-        return replace(self.invocation, state=self.tree.state) if self.keeper is Keeper.SKYSPAN else self.invocation
+    def settled(self) -> None:
+        """There was nothing to do: everything that is wanted is in the state."""
+        if self.recorder:
+            self.recorder.exit_code = 0
+
+    async def push(self, state: Path) -> Completed:
+        """Give a state to the configuration's own backend; a failure is a result here."""
+        place = cast(Transport, self.ctx.places.reach(None))
+        pushed = await place.run(self.invocation.push(state))
+        if not pushed.ok and await self._freed(pushed.last_words()):
+            pushed = await place.run(self.invocation.push(state))
+        return pushed
 
     async def run(self, verb: str, command: Command, *, good: tuple[int, ...] | None = (0,)) -> Heard:
         """Run a command of the `-json` kind and listen; raises StageError unless it ends as `good` (None: however)."""
-        listener = Listener(self.ctx.report, self.sources, self.secrets)
+        heard = await self._heard(command)
+        if command.effect is Effect.WRITE and heard.exit_code > 0:
+            said = "\n".join(item.detail for item in heard.listener.diagnoses if item.severity == "error")
+            if await self._freed(said):
+                heard = await self._heard(command)
+        if good is not None and (heard.completed.timed_out or heard.exit_code not in good):
+            raise self.failed(verb, heard)
+        return heard
+
+    async def _freed(self, said: str) -> bool:
+        """Break the lock of the configuration's own backend that a command met, if a dead attempt of ours left it."""
+        lock = said_lock(said) if self.keeper is Keeper.BACKEND else None
+        if lock is None or not is_left_by(lock, self.left):
+            return False
+        freed = await cast(Transport, self.ctx.places.reach(None)).run(self.invocation.free(lock.id))
+        told = "broke" if freed.ok else "could not break"
+        self.ctx.report.line(f"{told} the lock that an interrupted run left in the backend: {lock}", Stream.ERR)
+        return freed.ok
+
+    async def _heard(self, command: Command) -> Heard:
+        note = self.recorder.note if self.recorder else _unheard
+        listener = Listener(self.ctx.report, self.sources, self.secrets, note)
         place = self.ctx.places.reach(None)
         if command.effect is Effect.WRITE:
             completed = await cast(Transport, place).run(command, listener.hear)
         else:
             completed = await place.query(command, listener.hear)
         listener.finish()
+        self.endpoint.raise_failure()
+        if self.recorder and command.effect is Effect.WRITE:
+            self.recorder.exit_code = completed.exit_code
+            self.recorder.dumped = listener.dumped or self.recorder.dumped
         if listener.protocol and not understood(listener.protocol):
             msg = f"{self.tool.name} {self.tool.version} speaks version {listener.protocol} of its JSON protocol"
             hint = f"this Skyspan reads version {PROTOCOL_MAJOR}: use an older {self.tool.name}"
             raise ToolFailedError(msg, hint=hint)
-        heard = Heard(completed, listener)
-        if good is not None and (completed.timed_out or completed.exit_code not in good):
-            raise self.failed(verb, heard)
-        return heard
+        return Heard(completed, listener)
 
     def failed(self, verb: str, heard: Heard) -> StageError:
         """The error of a command that failed."""
         error = self._failure(verb, heard.completed, heard.listener.diagnoses)
         if verb == "apply" and heard.exit_code < 0:
-            known = addresses_on_disk(self.tree) if self.keeper is Keeper.SKYSPAN else frozenset()
+            standing = self.endpoint.ledger.state
+            known = frozenset(parse_state(standing.data).known) if standing else frozenset()
             return lost(error, known, tuple(heard.listener.made.values()), tuple(heard.listener.begun.values()))
         if verb != "init" and needs_init(heard.listener.diagnoses):
             self.tree.forget_installed()
             error.retry = Retry.NOW
         return error
-
-    def _at(self, state: State | None) -> Invocation:
-        """Reading commands get a copy of the state of their own: the one in the work tree belongs to a writer."""
-        if self.keeper is Keeper.BACKEND:
-            return self.invocation
-        copy = self.scratch / "terraform.tfstate"
-        if state and state.data:
-            write_private(copy, state.data)
-        return replace(self.invocation, state=copy)
 
     async def _collect(self, command: Command, verb: str) -> bytes:
         """Run a command whose output is one document with secrets in clear; it goes to no log."""
@@ -157,7 +204,9 @@ class Session:
         return b"".join(parts)
 
     def _failure(self, verb: str, completed: Completed, diagnoses: Sequence[Diagnosis]) -> StageError:
-        error = failure(self.tool.name, verb, completed, diagnoses, self.sources)
+        met = self.endpoint.obstacle
+        lock: BackendLock | None = told_lock(met.info) if met else None
+        error = failure(self.tool.name, verb, completed, diagnoses, self.sources, lock)
         summary, detail = (mask_secrets(text, self.secrets) for text in (error.summary, error.detail))
         return type(error)(summary, detail=detail, hint=error.hint, retry=error.retry)
 
@@ -185,8 +234,10 @@ async def open_session(spec: TerraformSpec, ctx: ReadContext, configuration: Con
     tree = WorkTree(ctx.work)
     keeper = decide_keeper(spec, configuration.facts, rehearsal=ctx.rehearsal)
     override = _override(spec, ctx, configuration, keeper)
-    with tree.scratch() as scratch:
-        session = _session(spec, ctx, tool, configuration, keeper, tree, scratch)
+    async with contextlib.AsyncExitStack() as stack:
+        scratch = stack.enter_context(tree.scratch())
+        endpoint = await stack.enter_async_context(serving()) if keeper is Keeper.SKYSPAN else Endpoint()
+        session = _session(spec, ctx, configuration, _Rooms(tool, keeper, tree, scratch, endpoint))
         setting_up = _SettingUp(session, override)
         lock, what = tree.work / ".lock", f"the work tree of {ctx.address}"
         while True:
@@ -197,6 +248,17 @@ async def open_session(spec: TerraformSpec, ctx: ReadContext, configuration: Con
             async with held(lock, ctx.clock, exclusive=True, what=what):
                 if not setting_up.done():
                     await setting_up.perform()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """What a session works with and in."""
+
+    tool: Tool
+    keeper: Keeper
+    tree: WorkTree
+    scratch: Path
+    endpoint: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +279,8 @@ class _SettingUp:
             return
         tree.put_lock_file(configuration, await session.ctx.kept.get(KEPT_LOCK_FILE))
         async with self._alone_with_the_cache():
-            command = session.invocation.init(reconfigure=configuration.facts.backend != "cloud")
+            cloud = session.keeper is Keeper.BACKEND and configuration.facts.backend == "cloud"
+            command = session.invocation.init(reconfigure=not cloud)
             await session.run("init", command)
         tree.note_installed(self._wanted())
 
@@ -241,30 +304,37 @@ class _SettingUp:
         return install_digest(session.configuration, self.override, tool, config)
 
 
-def _session(
-    spec: TerraformSpec,
-    ctx: ReadContext,
-    tool: Tool,
-    configuration: Configuration,
-    keeper: Keeper,
-    tree: WorkTree,
-    scratch: Path,
-) -> Session:
+def _session(spec: TerraformSpec, ctx: ReadContext, configuration: Configuration, rooms: _Rooms) -> Session:
     config = ctx.tools.settings.get("terraform_config")
     if config and not Path(config).is_file():
         msg = f"the Terraform CLI configuration {config} does not exist"
         raise SpecError(msg, hint="correct or remove the setting `terraform_config`")
+    tree, scratch = rooms.tree, rooms.scratch
     variables = None
     if spec.variables:
         variables = scratch / "variables.tfvars.json"
         write_private(variables, json.dumps(revealed(spec.variables), indent=1, ensure_ascii=False).encode())
-    environment = quiet_environment(Path(config) if config else empty_config(ctx.work), tree.data)
+    environment = {
+        **quiet_environment(Path(config) if config else empty_config(ctx.work), tree.data),
+        **spec.env,
+        **ignoring_environment(spec.env),
+        **(rooms.endpoint.environment(locking=False) if rooms.keeper is Keeper.SKYSPAN else {}),
+    }
     folder = tree.folder(configuration)
-    invocation = Invocation(
-        tool.path, folder, {**environment, **spec.env}, variables=variables, parallelism=spec.parallelism
-    )
+    invocation = Invocation(rooms.tool.path, folder, environment, variables=variables, parallelism=spec.parallelism)
     sources = Sources(configuration.root, str(scratch))
-    return Session(ctx, tool, configuration, keeper, tree, scratch, invocation, sources, spec.secrets)
+    return Session(
+        ctx,
+        rooms.tool,
+        configuration,
+        rooms.keeper,
+        tree,
+        scratch,
+        invocation,
+        sources,
+        spec.secrets,
+        rooms.endpoint,
+    )
 
 
 def _override(spec: TerraformSpec, ctx: ReadContext, configuration: Configuration, keeper: Keeper) -> dict[str, Any]:
@@ -278,4 +348,8 @@ def _override(spec: TerraformSpec, ctx: ReadContext, configuration: Configuratio
             raise SpecError(msg, detail=str(error), hint="correct the setting `terraform_override`") from error
     facts = configuration.facts
     own = compose_override(revealed(spec.override), given, facts)
-    return compose_override(own, backend_override(keeper, facts), facts)
+    return compose_override(own, backend_override(keeper), facts)
+
+
+def _unheard(_: Moved) -> None:
+    """Nobody journals a command that only reads."""

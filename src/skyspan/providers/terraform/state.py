@@ -1,17 +1,15 @@
-"""Decides where a stage's state lives, reads it, and moves it between its sealed and its working place.
+"""Decides where a stage's state lives, and reads it.
 
-Kept state is sealed by `ctx.kept` and lies in clear, mode 0600, only while a writing command runs. A run that was
-killed leaves it there: the next verb takes it up when it is newer, so nothing that was created is lost.
+Kept state is sealed by `ctx.kept`; the tools get it from our endpoint alone and it lies in no file, except where a tool
+could not push it and saved it beside itself: that is taken up when it is newer, so nothing that was created is lost.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
 import json
-import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+import shlex
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,13 +17,17 @@ from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Stream
-from skyspan.model.error import Retry, StageError
+from skyspan.model.address import StageAddress
+from skyspan.model.error import StageError
 from skyspan.model.value import OutputValue
+from skyspan.providers.terraform.endpoint.vault import KEPT_STATE, replace_state
 from skyspan.providers.terraform.hcl import Facts
 from skyspan.providers.terraform.spec import TerraformSpec
-from skyspan.providers.terraform.worktree import WorkTree, write_private
+from skyspan.providers.terraform.worktree import write_private
 
-KEPT_STATE = "state"
+KEPT_ERRORED = "state-errored"
+ERRORED = "errored"
+"""Names, in place of a serial, the state that a tool saved beside itself and that was not taken up."""
 
 
 class Keeper(StrEnum):
@@ -44,19 +46,23 @@ def decide_keeper(spec: TerraformSpec, facts: Facts, *, rehearsal: bool) -> Keep
     return Keeper.BACKEND if own else Keeper.SKYSPAN
 
 
-def backend_override(keeper: Keeper, facts: Facts) -> dict[str, Any]:
-    """Configuration that takes a declared backend or cloud block out of play where Skyspan keeps the state."""
-    return {"terraform": {"backend": {"local": {}}}} if keeper is Keeper.SKYSPAN and facts.backend else {}
+def backend_override(keeper: Keeper) -> dict[str, Any]:
+    """Configuration that leads to our endpoint where Skyspan keeps the state; a declared backend is out of play then.
+
+    It names no address: that comes by the environment, as it differs from verb to verb.
+    """
+    return {"terraform": {"backend": {"http": {}}}} if keeper is Keeper.SKYSPAN else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One object in the state."""
+    """One object in the state; `deposed` is one that its successor has replaced and that is still to be destroyed."""
 
     address: str
     type: str
     attributes: Mapping[str, Any] = field(repr=False)
     tainted: bool = False
+    deposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,11 @@ class State:
     def empty(self) -> bool:
         """Whether nothing exists: neither objects nor outputs."""
         return not self.instances and not self.outputs
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What exists: the id of each object by its address."""
+        return {item.address: str(item.attributes.get("id") or "") for item in self.instances if not item.deposed}
 
     @property
     def fingerprint(self) -> str:
@@ -98,7 +109,11 @@ def parse_state(data: bytes) -> State:
         raise StageError(msg, hint="remove that block: Skyspan seals the state it keeps")
     if version != 4:
         msg = f"the state has format version {version}, which this Skyspan cannot read"
-        raise StageError(msg, hint="run `tofu apply` or `terraform apply` of version 1.x once to renew it")
+        older = "run `tofu apply` or `terraform apply` of version 1.x once to renew it"
+        newer = (
+            "a newer tool wrote it: go on with a Skyspan that knows that tool, or with an earlier version of the state"
+        )
+        raise StageError(msg, hint=newer if isinstance(version, int) and version > 4 else older)
     outputs = {
         name: OutputValue(output.get("value"), bool(output.get("sensitive", False)))
         for name, output in (document.get("outputs") or {}).items()
@@ -116,72 +131,53 @@ def _instances(document: Mapping[str, Any]) -> Iterator[Instance]:
             suffix = "" if key is None else f"[{json.dumps(key)}]"
             address = f"{module}{resource['type']}.{resource['name']}{suffix}"
             tainted = instance.get("status") == "tainted"
-            yield Instance(address, str(resource["type"]), instance.get("attributes") or {}, tainted)
+            deposed = bool(instance.get("deposed"))
+            yield Instance(address, str(resource["type"]), instance.get("attributes") or {}, tainted, deposed)
 
 
-async def look(ctx: ReadContext, tree: WorkTree) -> State | None:
-    """The kept state, or what a killed run left when that is newer. Changes nothing; None when there is none."""
+def pulling_errored(address: StageAddress) -> str:
+    """The command that shows the state that was kept aside."""
+    return f"skyspan state pull {address.deployment.name} --stage {address.name} --version {ERRORED}"
+
+
+def pushing_errored(address: StageAddress) -> str:
+    """The command that lets the state that was kept aside stand."""
+    return f"skyspan state rollback {address.deployment.name} --stage {address.name} --to {ERRORED}"
+
+
+async def look(ctx: ReadContext, left: Sequence[Path]) -> State | None:
+    """The kept state, or what trouble left at one of `left` when that is newer. Changes nothing; None for none."""
     kept = await ctx.kept.get(KEPT_STATE)
-    if _user_of(tree.state):  # A command is writing it right now: what was kept is the last complete state.
-        return parse_state(kept) if kept is not None else None
-    state = _newest(ctx, kept, tree.state)
+    state = _newest(ctx, kept, *left)
     if state and state.data != kept:
         ctx.report.line(f"taking up the state that an interrupted run left behind (serial {state.serial})")
     return state
 
 
-@contextlib.asynccontextmanager
-async def opened(ctx: StageContext, tree: WorkTree, folder: Path) -> AsyncIterator[State | None]:
-    """The state in clear at `tree.state` for a writing command; sealed again and removed after it, however that ended.
+async def collect(ctx: StageContext, left: Sequence[Path], dumped: bytes = b"") -> State | None:
+    """As `look`, and seal what was found; the files go. One that is not newer is kept aside as `state-errored`.
 
-    When sealing fails the file stays, for the next run to take up. Raises StageError to be tried later while another
-    process still works on it.
+    `dumped` is a state that a command of ours told because it could save it nowhere: it is the newest there is.
     """
-    user = _user_of(tree.state)
-    if user:
-        msg = "an earlier command still works on this stage's state"
-        hint = "wait for it to end, or interrupt it and give it time to save"
-        raise StageError(msg, detail=user, hint=hint, retry=Retry.LATER)
-    state = await look(ctx, tree)
-    if state:
-        write_private(tree.state, state.data)
-    try:
-        yield state
-    finally:
-        await _completed(_seal(ctx, tree, folder))
-
-
-def addresses_on_disk(tree: WorkTree) -> frozenset[str]:
-    """What the state in the work tree knows, as a command that was killed has left it."""
-    try:
-        return frozenset(instance.address for instance in parse_state(tree.state.read_bytes()).instances)
-    except (OSError, StageError):
-        return frozenset()
-
-
-async def _seal(ctx: StageContext, tree: WorkTree, folder: Path) -> None:
-    kept = await ctx.kept.get(KEPT_STATE)
-    # The tool writes errored.tfstate where it could not write its state file: on a full disk, say.
-    state = _newest(ctx, kept, tree.state, folder / "errored.tfstate")
-    if state and state.data != kept:
-        await ctx.kept.put(KEPT_STATE, state.data)
-    for path in (tree.state, folder / "errored.tfstate", *tree.state.parent.glob("*.backup")):
-        path.unlink(missing_ok=True)
-    (tree.state.parent / f".{tree.state.name}.lock.info").unlink(missing_ok=True)
-
-
-async def _completed(work: Any) -> None:
-    """Finish `work` even when we are cancelled meanwhile, then be cancelled."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled:
-        raise cancelled
+    before = await ctx.kept.get(KEPT_STATE)
+    if dumped:
+        ctx.report.line("taking up the state that the tool told as it could save it nowhere")
+        before = _with_lineage(dumped)
+        why = "by what a tool told that could save it nowhere"
+        await replace_state(ctx.kept, before, ctx.clock.now(), ctx.epoch, why)
+    state = await look(ctx, left)
+    if state and state.data != before:
+        why = "by a file that an interrupted run left"
+        await replace_state(ctx.kept, state.data, ctx.clock.now(), ctx.epoch, why)
+    for path in left:
+        data = _content(path)
+        if data and (state is None or data != state.data):
+            await ctx.kept.put(KEPT_ERRORED, data)
+            ctx.report.line(f"{path.name} is not newer than the state that stands; it is kept as {KEPT_ERRORED}")
+            ctx.report.line(f"should it stand all the same: {pushing_errored(ctx.address)}")
+        if data is not None:
+            path.unlink(missing_ok=True)
+    return state
 
 
 def _newest(ctx: ReadContext, kept: bytes | None, *paths: Path) -> State | None:
@@ -193,10 +189,16 @@ def _newest(ctx: ReadContext, kept: bytes | None, *paths: Path) -> State | None:
         if best and left.lineage != best.lineage:
             msg = f"two different states of this stage: the kept one, and {path}"
             detail = f"kept: {_told(best)}; file: {_told(left)}"
-            raise StageError(msg, detail=detail, hint=f"look into both, then remove {path} or move it away")
+            raise StageError(msg, detail=detail, hint=_which_of_two(ctx, path))
         if best is None or left.serial > best.serial:
             best = left
     return best
+
+
+def _which_of_two(ctx: ReadContext, path: Path) -> str:
+    place = f"{ctx.address.deployment.name} --stage {ctx.address.name}"
+    push = f"skyspan state push {place} --force --yes < {shlex.quote(str(path))}"
+    return f"look into both (skyspan state pull {place}); then remove {path}, or let it stand: {push}"
 
 
 def _told(state: State) -> str:
@@ -204,11 +206,8 @@ def _told(state: State) -> str:
 
 
 def _left_behind(ctx: ReadContext, path: Path) -> State | None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    if not data.strip():
+    data = _content(path)
+    if data is None or not data.strip():
         return None
     try:
         return parse_state(data)
@@ -220,15 +219,20 @@ def _left_behind(ctx: ReadContext, path: Path) -> State | None:
         return None
 
 
-def _user_of(path: Path) -> str:
-    """Who works on that state file, or nothing: the tools hold a POSIX lock on it, also when their engine has died."""
+def _content(path: Path) -> bytes | None:
     try:
-        with path.open("r+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        info = path.with_name(f".{path.name}.lock.info")
-        who = re.search(r'"Who":"([^"]*)"', info.read_text()) if info.exists() else None
-        return f"held by {who[1]}" if who else str(error)
-    return ""
+        return _with_lineage(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def _with_lineage(data: bytes) -> bytes:
+    """The state, with a lineage: what a tool could not push the very first time has none yet (both tools write
+    `errored.tfstate` so), and would be taken for no state at all. The same data get the same one."""
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return data
+    if not isinstance(document, dict) or document.get("lineage") != "" or "serial" not in document:
+        return data
+    return json.dumps({**document, "lineage": str(uuid.uuid5(uuid.NAMESPACE_OID, data.hex()))}).encode()

@@ -2,8 +2,7 @@
 
 - WORK/tree: the copy, by composition-relative paths, so that `../modules/x` still resolves
 - WORK/data: what init installs (TF_DATA_DIR)
-- WORK/state: the state in clear, only while a writing command runs (see state.py)
-- WORK/scratch: per verb: variables, plan, a reading command's copy of the state; removed when the verb ends
+- WORK/scratch: per verb: variables and plan; removed when the verb ends
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ class WorkTree:
         """What init installs."""
         return self.work / "data"
 
-    @property
-    def state(self) -> Path:
-        """Where the state is in clear while a writing command runs."""
-        return self.work / "state" / "terraform.tfstate"
+    def left_behind(self, source: str) -> tuple[Path, ...]:
+        """Where a state may lie in clear after trouble: what a tool saved beside itself because it could not push it,
+        and what a run of an earlier Skyspan, which kept it in a file, left when it was killed."""
+        return (self.tree / source / "errored.tfstate", self.work / "state" / "terraform.tfstate")
 
     @property
     def refreshed(self) -> Path:
@@ -198,8 +197,9 @@ def _is_alive(path: Path) -> bool:
 
 def _with_override(configuration: Configuration, override: Mapping[str, Any]) -> dict[str, File]:
     files = dict(configuration.files)
+    prefix = "" if configuration.root == "." else f"{configuration.root}/"
+    files |= {prefix + name: File(data) for name, data in configuration.extra.items()}
     if override:
-        prefix = "" if configuration.root == "." else f"{configuration.root}/"
         files[prefix + OVERRIDE_FILE] = File(json.dumps(override, indent=1, sort_keys=True).encode())
     return files
 

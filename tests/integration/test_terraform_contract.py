@@ -16,6 +16,8 @@ from skyspan.testing.conformance.provider import ProviderCase, ProviderConforman
 from skyspan.testing.provider_world import FoundTools, ProviderWorld
 from skyspan.transports.local import LocalTransport
 
+pytestmark = pytest.mark.integration
+
 TOOLS = Path(__file__).resolve().parents[2] / ".tools" / "bin"
 PATH = f"{TOOLS}:{os.environ['PATH']}"
 
