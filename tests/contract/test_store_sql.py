@@ -276,6 +276,27 @@ class TestLostConnections:
         assert len(cut) == 2
         await store.close()
 
+    async def test_who_stands_still_within_a_transaction_holds_nobody_up(
+        self, place: str, sealer: EnvelopeSealer
+    ) -> None:
+        store = open_store(place, sealer)
+        lease = await started(store)
+        flavour = flavour_for(place, patience_s=0.1)
+        stopped = flavour.connect()
+        flavour.begin(stopped, writes=True)
+        stopped.exec_driver_sql("UPDATE leases SET expires_at = 0")
+        heir = await store.acquire(lease_of("bob", "run-0002"), NOW + 60)
+        assert heir.epoch == lease.epoch + 1
+        with pytest.raises((sa.exc.DBAPIError, OSError)) as caught:
+            stopped.exec_driver_sql("COMMIT")
+        trouble = flavour.trouble(caught.value)
+        assert trouble is not None
+        assert trouble.lost
+        stopped.invalidate()
+        stopped.close()
+        assert await store.holder(HYBRID) == heir
+        await store.close()
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -335,7 +356,7 @@ async def _play(operations: list[tuple[str, int, int]], path: Path, sealer: Enve
             await store.release(lease)
             free = free or lease.epoch == newest
         else:
-            ours = lease.epoch == newest and (what == "write" or not free)
+            ours = lease.epoch == newest and not free
             call = (
                 store.renew(lease, now + 30)
                 if what == "renew"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from skyspan.app.contexts import make_private, tool_finder
+from skyspan.app.contexts import tool_finder
+from skyspan.app.folders import make_private
 from skyspan.app.session import Session
 from skyspan.contracts.transport import Command, Effect
 from skyspan.model.error import SkyspanError
 from skyspan.transports.local import LocalTransport
+
+if TYPE_CHECKING:
+    from skyspan.contracts.upkeep import Flaw
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 
@@ -50,12 +56,15 @@ _TOOLS = (
     _Tool(("wireguard-go",), ("--version",), ("rehearsal",), "apt-get install wireguard-go"),
 )
 
+_PLACES_SHOWN = 3
+_VERSION = re.compile(r"\d+\.\d+")
+
 _PYTHON: Mapping[str, tuple[int, int]] = MappingProxyType({"least": (3, 11)})
 
 
 async def examine(session: Session, uses: frozenset[str] | None) -> tuple[Finding, ...]:
     """Look at everything; `uses` limits the tools to those that these providers need."""
-    findings = [_python(), _home(session), await _store(session), _keys(session)]
+    findings = [_python(), _home(session), await _store(session), _keys(session), *await _integrity(session)]
     finder = tool_finder(session)
     here = LocalTransport(session.settings.child_env)
     for tool in _TOOLS:
@@ -69,10 +78,15 @@ async def examine(session: Session, uses: frozenset[str] | None) -> tuple[Findin
             )
             continue
         said = await here.query(Command((str(path), *tool.version), stdin=b"", timeout_s=10.0, effect=Effect.READ))
-        first = (said.text().strip() or said.last_words()).splitlines()
-        findings.append(Finding(tool.names[0], OK, f"{first[0] if first else 'there'} ({path})"))
+        version = _version_line(said.text().strip() or said.last_words())
+        findings.append(Finding(tool.names[0], OK, f"{version} ({path})"))
     await here.close()
     return tuple(findings)
+
+
+def _version_line(said: str) -> str:
+    """The line that holds a version number: some tools warn of their configuration first."""
+    return next((line for line in said.splitlines() if _VERSION.search(line)), "there")
 
 
 def _python() -> Finding:
@@ -105,6 +119,27 @@ async def _store(session: Session) -> Finding:
     except SkyspanError as error:
         return Finding("store", ERROR, f"{place}: {error.summary}", error.hint)
     return Finding("store", OK, f"{place}, {len(deployments)} deployments in workspace {session.settings.workspace}")
+
+
+async def _integrity(session: Session) -> list[Finding]:
+    """What is stored, as it is on the disk: flaws one by one, or one line that says how much was looked at."""
+    from skyspan.app.integrity import key_flaws, survey
+
+    seen = await survey(session)
+    flaws = [*seen.flaws, *key_flaws(session)]
+    if flaws:
+        return list(grouped(flaws))
+    return [Finding("integrity", OK, f"{seen.runs} runs, {seen.events} events, {seen.sealed} sealed values are whole")]
+
+
+def grouped(flaws: Sequence[Flaw]) -> Iterator[Finding]:
+    """A finding for each kind of flaw: a wrong key alone makes every value one that cannot be opened."""
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for flaw in flaws:
+        places.setdefault((flaw.what, flaw.found, flaw.hint), []).append(flaw.where)
+    for (what, found, hint), where in places.items():
+        more = f" and {len(where) - _PLACES_SHOWN} more" if len(where) > _PLACES_SHOWN else ""
+        yield Finding(what, ERROR, f"{', '.join(where[:_PLACES_SHOWN])}{more}: {found}", hint)
 
 
 def _keys(session: Session) -> Finding:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, overload
 
 from skyspan.contracts.context import KeptWriter
 from skyspan.model.address import DeploymentAddress, StageAddress
@@ -17,7 +17,7 @@ from skyspan.model.value import OutputValue, Value
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who may act on a deployment until when. A write under an older epoch is refused."""
+    """Who may act on a deployment until when. What is written under an epoch whose lease is not held is refused."""
 
     deployment: DeploymentAddress
     owner: str
@@ -116,6 +116,30 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LogBlock(Sequence[LogLine]):
+    """Lines of one stream that came together, in little room: the `LogLine`s are made when they are looked at."""
+
+    run_id: str
+    at: float
+    stage: str
+    attempt: int
+    stream: str
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, place: int) -> LogLine: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[LogLine]: ...
+    def __getitem__(self, place: int | slice) -> LogLine | Sequence[LogLine]:
+        if isinstance(place, slice):
+            return replace(self, texts=self.texts[place])
+        return LogLine(self.run_id, 0, self.at, self.stage, self.attempt, self.stream, self.texts[place])
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What is written in one transaction: events (their projections follow), and stage records put or removed."""
 
@@ -138,8 +162,10 @@ class DeploymentStore(Protocol):
         """All of a workspace, by name. `composition` and `inputs` may be empty here: listing does not read them."""
         ...
 
-    async def save_deployment(self, record: DeploymentRecord) -> None:
-        """Create or replace it (`created_at` of an existing one stays; `updated_at` is the store's own)."""
+    async def save_deployment(self, record: DeploymentRecord, lease: Lease | None = None) -> None:
+        """Create or replace it (`created_at` of an existing one stays; `updated_at` is the store's own).
+
+        Raises FencedError for a stale `lease`."""
         ...
 
     async def stage_records(self, address: DeploymentAddress) -> Sequence[StageRecord]:
@@ -151,7 +177,7 @@ class DeploymentStore(Protocol):
         ...
 
     def kept(self, address: StageAddress, epoch: int) -> KeptWriter:
-        """The stage's own sealed storage; writes under an older epoch raise FencedError."""
+        """The stage's own sealed storage; writes under an epoch whose lease is not held raise FencedError."""
         ...
 
 
@@ -220,11 +246,22 @@ class LeaseStore(Protocol):
         ...
 
 
+class LogWriter(Protocol):
+    """Where an engine's lines go."""
+
+    async def append_log(self, lines: Sequence[LogLine]) -> None:
+        """Add lines; see `LogStore`."""
+        ...
+
+
 class LogStore(Protocol):
     """The merged log of each run."""
 
-    async def append_log(self, lines: Sequence[LogLine]) -> None:
-        """Add lines; `seq` is given by the store, in the order of calls. Raises NotFoundError for an unknown run."""
+    async def append_log(self, lines: Sequence[LogLine], lease: Lease | None = None) -> None:
+        """Add lines; `seq` is given by the store, in the order of calls. Raises NotFoundError for an unknown run, and
+        FencedError for a stale `lease`.
+
+        Much of it goes fastest as a LogBlock."""
         ...
 
     async def log(self, run_id: str, stage: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[LogLine]:

@@ -124,11 +124,33 @@ class Database:
                 return results
             attempt += 1
 
+    def settle(self) -> None:
+        """Wait until every writing transaction that has begun before, in any process, has ended."""
+        self._outside(self._flavour.settle)
+
+    def compact(self) -> None:
+        """Give free space back."""
+        self._outside(self._flavour.compact)
+
     def close(self) -> None:
         """Close the connection, in whatever state it is; never raises."""
         if self._transaction is not None:
             _drop(self._transaction.driver)
             self._transaction = None
+
+    def _outside(self, work: Callable[[sa.Connection], None]) -> None:
+        try:
+            work(self._open().connection)
+        except TimeoutError as problem:
+            raise StoreUnavailableError(
+                f"another process keeps a transaction open on the store {self.where}",
+                hint="Wait for it to end, then run the command again: it goes on where it stopped.",
+            ) from problem
+        except Exception as problem:
+            trouble = self._given_up(problem)
+            if trouble is None:
+                raise
+            raise trouble.error from problem
 
     def _attempt(self, works: Sequence[Work], writes: bool, results: list[Any]) -> None:
         try:

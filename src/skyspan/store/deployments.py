@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skyspan.contracts.store import DeploymentRecord, StageRecord
+from skyspan.contracts.store import DeploymentRecord, Lease, StageRecord
 from skyspan.model.address import DeploymentAddress, StageAddress
 from skyspan.model.change import ConsoleLink
 from skyspan.model.error import NotFoundError
@@ -19,7 +19,7 @@ from skyspan.model.lifecycle import DeploymentStatus
 from skyspan.model.value import OutputValue, Value
 from skyspan.store.codec import place, plain, reading, to_json
 from skyspan.store.database import Row, Transaction
-from skyspan.store.leases import fence
+from skyspan.store.leases import fence, guard
 from skyspan.store.tables import compositions, deployments, kept, leases, outputs, stages
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -122,8 +122,10 @@ def save_head(tx: Transaction, record: DeploymentRecord) -> None:
     )
 
 
-def save_deployment(tx: Transaction, record: DeploymentRecord) -> None:
-    """Create or replace the deployment."""
+def save_deployment(tx: Transaction, record: DeploymentRecord, lease: Lease | None = None) -> None:
+    """Create or replace the deployment; raises FencedError for a stale lease."""
+    if lease is not None:
+        guard(tx, record.address, lease)
     workspace, name = identity = (record.address.workspace, record.address.name)
     now = tx.clock.now()
     created = tx.execute(_CREATED, {"workspace": workspace, "name": name}).scalar()
@@ -181,7 +183,7 @@ def get_kept(tx: Transaction, address: StageAddress, name: str) -> bytes | None:
 
 
 def put_kept(tx: Transaction, address: StageAddress, epoch: int, name: str, data: bytes) -> None:
-    """Keep `data`; raises FencedError under an older epoch."""
+    """Keep `data`; raises FencedError unless the lease of that epoch is held."""
     deployment = address.deployment
     fence(tx, deployment, epoch)
     if tx.execute(_CREATED, {"workspace": deployment.workspace, "name": deployment.name}).scalar() is None:
@@ -198,7 +200,7 @@ def put_kept(tx: Transaction, address: StageAddress, epoch: int, name: str, data
 
 
 def remove_kept(tx: Transaction, address: StageAddress, epoch: int, name: str) -> None:
-    """Forget what was kept under `name`; raises FencedError under an older epoch."""
+    """Forget what was kept under `name`; raises FencedError unless the lease of that epoch is held."""
     fence(tx, address.deployment, epoch)
     tx.execute(_DROP_KEPT, {**_key(address.deployment), "of_stage": address.name, "of_name": name})
 

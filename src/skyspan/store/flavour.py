@@ -19,7 +19,19 @@ class Trouble:
     again: bool = False
 
 
-class Flavour(Protocol):
+class Care(Protocol):
+    """What only upkeep needs of a database; outside any transaction."""
+
+    def settle(self, connection: sa.Connection) -> None:
+        """Return once every writing transaction that began before the call has ended; raises TimeoutError."""
+        ...
+
+    def compact(self, connection: sa.Connection) -> None:
+        """Give free pages back and leave nothing readable in them."""
+        ...
+
+
+class Flavour(Care, Protocol):
     """One kind of database. Used by the store's own thread only."""
 
     @property

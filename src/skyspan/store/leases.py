@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -23,7 +23,8 @@ _ROW = (
     leases.c.deployment == sa.bindparam("of_deployment"),
 )
 _FIND = sa.select(leases).where(*_ROW)
-_EPOCH = sa.select(leases.c.epoch).where(*_ROW).with_for_update(read=True)
+_LIVING = sa.select(leases.c.epoch).where(*_ROW, leases.c.held.is_(True)).with_for_update(read=True)
+_HELD = sa.select(leases).where(leases.c.held.is_(True), leases.c.expires_at > sa.bindparam("now"))
 _VACANT: Mapping[str, Any] = MappingProxyType(
     {"epoch": 0, "held": False, "owner": "", "run_id": "", "verb": "", "acquired_at": 0.0, "expires_at": 0.0}
 )
@@ -64,7 +65,8 @@ def acquire(tx: Transaction, lease: Lease, now: float) -> Lease:
         tx.add_missing(leases, {**key, **_VACANT})
     epoch = tx.execute(_TAKE, values).scalar()
     if epoch is None:
-        raise _refusal(lease.deployment, tx.execute(_FIND, _key(lease.deployment)).one())
+        row = tx.execute(_FIND, _key(lease.deployment)).one()
+        raise refusal(_lease(lease.deployment, row), row.acquired_at)
     return replace(lease, epoch=epoch)
 
 
@@ -86,15 +88,29 @@ def holder(tx: Transaction, address: DeploymentAddress) -> Lease | None:
     row = tx.execute(_FIND, _key(address)).first()
     if row is None or not row.held:
         return None
-    with reading(f"the lease of {address}"):
-        return Lease(address, row.owner, row.epoch, row.expires_at, row.run_id, Verb(row.verb))
+    return _lease(address, row)
+
+
+def held(tx: Transaction, now: float) -> Sequence[tuple[Lease, float]]:
+    """All leases that are held and not expired, each with when it was taken."""
+    rows = tx.execute(_HELD, {"now": now}).all()
+    return [(_lease(DeploymentAddress(row.workspace, row.deployment), row), row.acquired_at) for row in rows]
 
 
 def fence(tx: Transaction, address: DeploymentAddress, epoch: int) -> None:
-    """Raise FencedError unless `epoch` is the newest; nobody can take over before the transaction ends."""
-    rows = tx.fetch(_EPOCH, _key(address))
-    if (rows[0][0] if rows else 0) != epoch:
+    """Raise FencedError unless the lease of that epoch is held; nobody can take over before the transaction ends.
+
+    One that has run out and that nobody took may write: clocks decide who may take over, never who may write."""
+    rows = tx.fetch(_LIVING, _key(address))
+    if not rows or rows[0][0] != epoch:
         raise fenced(tx, address, epoch)
+
+
+def guard(tx: Transaction, address: DeploymentAddress, lease: Lease) -> None:
+    """Raise FencedError unless `lease` is held and covers `address`."""
+    if lease.deployment != address:
+        raise FencedError(f"the lease of {lease.deployment} does not cover {address}; nothing was written")
+    fence(tx, address, lease.epoch)
 
 
 def request_cancel(tx: Transaction, run_id: str, requested_by: str) -> None:
@@ -115,12 +131,18 @@ def _key(address: DeploymentAddress) -> dict[str, str]:
     return {"of_workspace": address.workspace, "of_deployment": address.name}
 
 
-def _refusal(address: DeploymentAddress, row: Row) -> RefusedError:
-    since = datetime.fromtimestamp(row.acquired_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _lease(address: DeploymentAddress, row: Row) -> Lease:
+    with reading(f"the lease of {address}"):
+        return Lease(address, row.owner, row.epoch, row.expires_at, row.run_id, Verb(row.verb))
+
+
+def refusal(lease: Lease, acquired_at: float) -> RefusedError:
+    """Why somebody else has to wait for the holder of `lease`."""
+    since = datetime.fromtimestamp(acquired_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return RefusedError(
-        f"{row.owner} holds {address}: {row.verb}, run {row.run_id}, since {since}",
+        f"{lease.owner} holds {lease.deployment}: {lease.verb.value}, run {lease.run_id}, since {since}",
         detail="A lease that is not renewed expires by itself.",
-        hint=f"Wait for it, or ask it to stop: skyspan cancel {address.name}",
+        hint=f"Wait for it, or ask it to stop: skyspan cancel {lease.deployment.name}",
     )
 
 

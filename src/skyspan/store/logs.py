@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skyspan.contracts.store import LogLine
+from skyspan.contracts.store import Lease, LogBlock, LogLine
 from skyspan.model.error import NotFoundError
 from skyspan.store.codec import reading, to_json
 from skyspan.store.database import Row, Transaction
+from skyspan.store.leases import fence
 from skyspan.store.tables import log_chunks, runs
 
 _CHUNK = 1000
@@ -36,16 +37,39 @@ _CHUNKS = (
 _CHUNKS_OF_STAGE = _CHUNKS.where(log_chunks.c.stage == sa.bindparam("stage"))
 
 
-def append_log(tx: Transaction, lines: Sequence[LogLine]) -> None:
-    """Add lines, giving each the next number of its run."""
+def append_log(tx: Transaction, lines: Sequence[LogLine], lease: Lease | None) -> None:
+    """Add lines, giving each the next number of its run; raises FencedError for a stale lease."""
+    if lease is not None:
+        fence(tx, lease.deployment, lease.epoch)
+    if isinstance(lines, LogBlock):
+        tx.change(_ADD, *_block(lines, _numbered(tx, lines.run_id, len(lines))))
+        return
     by_run: dict[str, list[LogLine]] = {}
     for line in lines:
         by_run.setdefault(line.run_id, []).append(line)
     for run_id, mine in by_run.items():
-        last = tx.execute(_NEXT_SEQ, {"run": run_id, "added": len(mine)}).scalar()
-        if last is None:
-            raise NotFoundError(f"there is no run {run_id}")
-        tx.change(_ADD, *_chunks(run_id, last - len(mine) + 1, mine))
+        tx.change(_ADD, *_chunks(run_id, _numbered(tx, run_id, len(mine)), mine))
+
+
+def _numbered(tx: Transaction, run_id: str, count: int) -> int:
+    """The first of the next `count` numbers of the run."""
+    last: int | None = tx.execute(_NEXT_SEQ, {"run": run_id, "added": count}).scalar()
+    if last is None:
+        raise NotFoundError(f"there is no run {run_id}")
+    return last - count + 1
+
+
+def _block(block: LogBlock, first: int) -> Iterable[dict[str, Any]]:
+    """The rows for a block, numbered from `first`: its lines are not looked at one by one."""
+    for start in range(0, len(block), _CHUNK):
+        texts = block.texts[start : start + _CHUNK]
+        yield {
+            "run_id": block.run_id,
+            "last_seq": first + start + len(texts) - 1,
+            "batch_seq": first,
+            "stage": block.stage,
+            "lines": to_json([[first + start], [block.at], [block.attempt], [block.stream], texts]),
+        }
 
 
 def read_log(tx: Transaction, run_id: str, stage: str | None, after: int, limit: int) -> Sequence[LogLine]:

@@ -17,7 +17,7 @@ from skyspan.model.lifecycle import RunStatus, StageStatus, Verb
 from skyspan.store.codec import plain, reading, to_json
 from skyspan.store.database import Transaction
 from skyspan.store.deployments import deployment_head, put_stages, remove_stages, save_head
-from skyspan.store.leases import fence, fenced
+from skyspan.store.leases import fenced, guard
 from skyspan.store.tables import events, leases, runs, stage_runs
 
 PREFIX = 4
@@ -38,7 +38,7 @@ _RUN = sa.select(
 _BY_ID = _RUN.where(runs.c.id == sa.bindparam("run_id"))
 # The lock on the lease's row keeps everybody from taking over before the transaction ends.
 _FENCED = (
-    _BY_ID.add_columns(runs.c.event_seq, leases.c.epoch)
+    _BY_ID.add_columns(runs.c.event_seq, leases.c.epoch, leases.c.held)
     .where(leases.c.workspace == runs.c.workspace, leases.c.deployment == runs.c.deployment)
     .with_for_update(read=True, of=leases)
 )
@@ -87,9 +87,7 @@ _CHANGE = _ADVANCE.values(
 
 def begin_run(tx: Transaction, run: RunRecord, lease: Lease) -> None:
     """Create the run; raises FencedError for a stale lease."""
-    if lease.deployment != run.deployment:
-        raise FencedError(f"the lease of {lease.deployment} does not cover {run.deployment}; nothing was written")
-    fence(tx, run.deployment, lease.epoch)
+    guard(tx, run.deployment, lease)
     if deployment_head(tx, run.deployment) is None:
         raise NotFoundError(f"there is no deployment {run.deployment}", hint="Save it before its first run.")
     if tx.fetch(_BY_ID, {"run_id": run.id}):
@@ -116,9 +114,9 @@ def append(tx: Transaction, run_id: str, lease: Lease, batch: Batch) -> None:
     rows = tx.fetch(_FENCED, {"run_id": run_id})
     if not rows:
         raise NotFoundError(f"there is no run {run_id}")
-    *columns, event_seq, epoch = rows[0]
+    *columns, event_seq, epoch, held = rows[0]
     run = _run(columns)
-    if epoch != lease.epoch or lease.deployment != run.deployment:
+    if not held or epoch != lease.epoch or lease.deployment != run.deployment:
         raise fenced(tx, run.deployment, lease.epoch)
     touched = {record.address.deployment for record in batch.put} | {gone.deployment for gone in batch.removed}
     if touched - {run.deployment}:
@@ -165,12 +163,6 @@ def list_events(tx: Transaction, run_id: str, after: int, limit: int) -> Sequenc
         return [
             RecordedEvent(run_id, seq, at, restore_event(kind, json.loads(payload))) for seq, at, kind, payload in rows
         ]
-
-
-def _guard(tx: Transaction, deployment: DeploymentAddress, lease: Lease) -> None:
-    if lease.deployment != deployment:
-        raise FencedError(f"the lease of {lease.deployment} does not cover {deployment}; nothing was written")
-    fence(tx, deployment, lease.epoch)
 
 
 def _add_events(tx: Transaction, run: RunRecord, seq: int, added: Sequence[tuple[float, Event]]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from asyncio import sleep
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
@@ -14,6 +16,7 @@ from skyspan.contracts.store import (
     Batch,
     DeploymentRecord,
     Lease,
+    LogBlock,
     LogLine,
     RunRecord,
     Sealer,
@@ -21,14 +24,21 @@ from skyspan.contracts.store import (
     StageRunRecord,
 )
 from skyspan.model.address import DeploymentAddress, StageAddress
-from skyspan.model.error import UsageError
+from skyspan.model.error import FencedError, StoreError, UsageError
 from skyspan.model.event import RecordedEvent
 from skyspan.model.secret import Secret
-from skyspan.store import deployments, leases, logs, runs, secrets
-from skyspan.store.database import Database
+from skyspan.store import audit, deployments, leases, logs, runs, secrets
+from skyspan.store.database import Database, Transaction
 from skyspan.store.flavour import Flavour
 from skyspan.store.sqlite import SqliteFlavour
 from skyspan.store.worker import Worker
+
+if TYPE_CHECKING:
+    from skyspan.contracts.upkeep import Upkeep
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def open_store(url_or_path: str | Path, sealer: Sealer, clock: Clock | None = None) -> SqlStore:
@@ -38,7 +48,12 @@ def open_store(url_or_path: str | Path, sealer: Sealer, clock: Clock | None = No
     StoreUnavailableError or StoreCorruptError when it does not work, and a later one tries again. Raises UsageError
     for a URL that is not understood.
     """
-    return SqlStore(Worker(Database(flavour_for(url_or_path), sealer, clock or SystemClock())))
+    time_source = clock or SystemClock()
+
+    def another() -> Database:
+        return Database(flavour_for(url_or_path), sealer, time_source)
+
+    return SqlStore(Worker(another()), another)
 
 
 def flavour_for(url_or_path: str | Path, *, patience_s: float = 10.0) -> Flavour:
@@ -83,8 +98,36 @@ class SqlStore:
     A cancelled call is carried out all the same, so that the order of calls never depends on who waits.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, another: Callable[[], Database] | None = None) -> None:
+        """`another` gives one more way into the same database, for its upkeep."""
         self._worker = worker
+        self._another = another
+
+    def upkeep(self) -> Upkeep:
+        """The care of this store; only of one that `open_store` opened."""
+        # Imported here: most commands have no use for it.
+        from skyspan.store.upkeep import SqlUpkeep
+
+        assert self._another is not None
+        return SqlUpkeep(self._another)
+
+    async def under(
+        self,
+        address: DeploymentAddress,
+        epoch: int,
+        work: Callable[Concatenate[Transaction, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Write as the holder of `epoch`. That it was refused is remembered, as it tells of an engine that came back
+        from the dead."""
+        try:
+            return await self._worker.write(work, *args, **kwargs)
+        except FencedError as error:
+            # Who is refused gets to hear of it in any case.
+            with suppress(StoreError):
+                await self._worker.write(audit.add_refusal, address, epoch, work.__name__, error)
+            raise
 
     async def deployment(self, address: DeploymentAddress) -> DeploymentRecord | None:
         return await self._worker.read(deployments.find_deployment, address)
@@ -92,8 +135,8 @@ class SqlStore:
     async def deployments(self, workspace: str) -> Sequence[DeploymentRecord]:
         return await self._worker.read(deployments.list_deployments, workspace)
 
-    async def save_deployment(self, record: DeploymentRecord) -> None:
-        await self._worker.write(deployments.save_deployment, record)
+    async def save_deployment(self, record: DeploymentRecord, lease: Lease | None = None) -> None:
+        await self.under(record.address, lease.epoch if lease else 0, deployments.save_deployment, record, lease)
 
     async def stage_records(self, address: DeploymentAddress) -> Sequence[StageRecord]:
         return await self._worker.read(deployments.list_stages, address)
@@ -102,13 +145,13 @@ class SqlStore:
         await self._worker.write(deployments.forget_deployment, address)
 
     def kept(self, address: StageAddress, epoch: int) -> KeptWriter:
-        return SqlKept(self._worker, address, epoch)
+        return SqlKept(self, self._worker, address, epoch)
 
     async def begin_run(self, run: RunRecord, lease: Lease) -> None:
-        await self._worker.write(runs.begin_run, run, lease)
+        await self.under(run.deployment, lease.epoch, runs.begin_run, run, lease)
 
     async def append(self, run_id: str, lease: Lease, batch: Batch) -> None:
-        await self._worker.write(runs.append, run_id, lease, batch)
+        await self.under(lease.deployment, lease.epoch, runs.append, run_id, lease, batch)
 
     async def run(self, run_id: str) -> RunRecord | None:
         return await self._worker.read(runs.find_run, run_id)
@@ -126,7 +169,7 @@ class SqlStore:
         return await self._worker.write(leases.acquire, lease, now)
 
     async def renew(self, lease: Lease, expires_at: float) -> Lease:
-        return await self._worker.write(leases.renew, lease, expires_at)
+        return await self.under(lease.deployment, lease.epoch, leases.renew, lease, expires_at)
 
     async def release(self, lease: Lease) -> None:
         await self._worker.write(leases.release, lease)
@@ -140,9 +183,14 @@ class SqlStore:
     async def cancel_requested(self, run_id: str) -> str | None:
         return await self._worker.read(leases.cancel_requested, run_id)
 
-    async def append_log(self, lines: Sequence[LogLine]) -> None:
-        if lines:
-            await self._worker.write(logs.append_log, tuple(lines))
+    async def append_log(self, lines: Sequence[LogLine], lease: Lease | None = None) -> None:
+        if not lines:
+            return
+        lines = lines if isinstance(lines, LogBlock) else tuple(lines)
+        if lease is None:
+            await self._worker.write(logs.append_log, lines, None)
+        else:
+            await self.under(lease.deployment, lease.epoch, logs.append_log, lines, lease)
 
     async def log(self, run_id: str, stage: str | None = None, after: int = 0, limit: int = 1000) -> Sequence[LogLine]:
         return await self._worker.read(logs.read_log, run_id, stage, after, limit)
@@ -166,8 +214,8 @@ class SqlStore:
 class SqlKept:
     """What one stage keeps for itself; a `KeptWriter`."""
 
-    def __init__(self, worker: Worker, address: StageAddress, epoch: int) -> None:
-        self._worker = worker
+    def __init__(self, store: SqlStore, worker: Worker, address: StageAddress, epoch: int) -> None:
+        self._store, self._worker = store, worker
         self._address = address
         self._epoch = epoch
 
@@ -175,10 +223,12 @@ class SqlKept:
         return await self._worker.read(deployments.get_kept, self._address, name)
 
     async def put(self, name: str, data: bytes) -> None:
-        await self._worker.write(deployments.put_kept, self._address, self._epoch, name, data)
+        of = self._address.deployment
+        await self._store.under(of, self._epoch, deployments.put_kept, self._address, self._epoch, name, data)
 
     def put_soon(self, name: str, data: bytes) -> None:
         self._worker.write_with_next(deployments.put_kept, self._address, self._epoch, name, data)
 
     async def remove(self, name: str) -> None:
-        await self._worker.write(deployments.remove_kept, self._address, self._epoch, name)
+        of = self._address.deployment
+        await self._store.under(of, self._epoch, deployments.remove_kept, self._address, self._epoch, name)

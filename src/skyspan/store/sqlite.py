@@ -109,6 +109,15 @@ class SqliteFlavour:
     def committed(self, connection: sa.Connection, mark: str) -> bool | None:
         return None
 
+    def settle(self, connection: sa.Connection) -> None:
+        # There is one writer at a time: having been that one, all before have ended.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("ROLLBACK")
+
+    def compact(self, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("VACUUM")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def trouble(self, problem: BaseException) -> Trouble | None:
         cause = driver_error(problem)
         if isinstance(cause, OSError):

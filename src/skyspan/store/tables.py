@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision of the schema that this Skyspan knows, oldest first; the last one is what `TABLES` describes."""
 
 HEAD = REVISIONS[-1]
@@ -241,3 +241,17 @@ secrets = sa.Table(
     _time("updated_at"),
     _sealed("value_sealed"),
 )
+
+audit = sa.Table(
+    "audit",
+    TABLES,
+    _name("id", key=True),
+    _name("workspace"),
+    _name("deployment"),
+    _time("at"),
+    _text("who"),
+    _text("what"),
+    _text("detail"),
+    sa.Index(None, "workspace", "at"),
+)
+"""Rows outlive what they tell of."""

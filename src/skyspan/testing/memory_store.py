@@ -88,8 +88,10 @@ class MemoryStore:
         mine = (record for address, record in self._memory.deployments.items() if address.workspace == workspace)
         return sorted(mine, key=lambda record: record.address.name)
 
-    async def save_deployment(self, record: DeploymentRecord) -> None:
+    async def save_deployment(self, record: DeploymentRecord, lease: Lease | None = None) -> None:
         self._writing("save_deployment")
+        if lease is not None:
+            self._fence(lease, record.address)
         before = self._memory.deployments.get(record.address)
         created_at = before.created_at if before is not None else record.created_at
         self._memory.deployments[record.address] = replace(record, created_at=created_at)
@@ -116,7 +118,7 @@ class MemoryStore:
 
     async def begin_run(self, run: RunRecord, lease: Lease) -> None:
         self._writing("begin_run")
-        self._fence(lease)
+        self._fence(lease, run.deployment)
         if run.deployment not in self._memory.deployments:
             msg = f"there is no deployment {run.deployment.name}"
             raise NotFoundError(msg)
@@ -127,8 +129,8 @@ class MemoryStore:
 
     async def append(self, run_id: str, lease: Lease, batch: Batch) -> None:
         self._writing("append")
-        self._fence(lease)
         run = self._known(run_id)
+        self._fence(lease, run.record.deployment)
         for at, event in batch.events:
             self._add_event(run, at, event)
         for record in batch.put:
@@ -200,7 +202,8 @@ class MemoryStore:
     async def request_cancel(self, run_id: str, requested_by: str) -> None:
         self._writing("request_cancel")
         run = self._known(run_id)
-        run.cancel = run.cancel or requested_by
+        if run.cancel is None:
+            run.cancel = requested_by
 
     async def cancel_requested(self, run_id: str) -> str | None:
         self._open()
@@ -209,8 +212,10 @@ class MemoryStore:
 
     # Logs
 
-    async def append_log(self, lines: Sequence[LogLine]) -> None:
+    async def append_log(self, lines: Sequence[LogLine], lease: Lease | None = None) -> None:
         self._writing("append_log")
+        if lease is not None:
+            self._fence(lease)
         for line in lines:
             log = self._known(line.run_id).log
             log.append(replace(line, seq=len(log) + 1))
@@ -250,13 +255,16 @@ class MemoryStore:
         return self._memory.kept.get((address, name))
 
     def write_kept(self, address: StageAddress, epoch: int, name: str, data: bytes | None) -> None:
-        """Keep or forget it, unless a newer epoch has begun."""
+        """Keep or forget it, if the lease of that epoch is held."""
         self._writing("kept")
         tenure = self._memory.leases.get(address.deployment)
-        if tenure is not None and epoch < tenure.lease.epoch:
-            raise _fenced(address.deployment, epoch, tenure.lease)
+        if tenure is None or not tenure.held or tenure.lease.epoch != epoch:
+            raise _fenced(address.deployment, epoch, tenure.lease if tenure is not None else None)
         if data is None:
             self._memory.kept.pop((address, name), None)
+        elif address.deployment not in self._memory.deployments:
+            msg = f"there is no deployment {address.deployment.name}"
+            raise NotFoundError(msg)
         else:
             self._memory.kept[address, name] = bytes(data)
 
@@ -271,7 +279,10 @@ class MemoryStore:
         if deployment is not None:
             self._memory.deployments[deployment.address] = project_deployment(deployment, run.record, at, event)
 
-    def _fence(self, lease: Lease) -> _Tenure:
+    def _fence(self, lease: Lease, address: DeploymentAddress | None = None) -> _Tenure:
+        if address is not None and address != lease.deployment:
+            msg = f"the lease of {lease.deployment.name} does not cover {address.name}"
+            raise FencedError(msg)
         tenure = self._memory.leases.get(lease.deployment)
         if tenure is None or not tenure.held or (tenure.lease.owner, tenure.lease.epoch) != (lease.owner, lease.epoch):
             raise _fenced(lease.deployment, lease.epoch, tenure.lease if tenure is not None else None)

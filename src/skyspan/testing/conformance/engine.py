@@ -12,7 +12,7 @@ from skyspan.contracts.engine import Driver, EventSink
 from skyspan.contracts.store import DeploymentRecord, Lease, RunRecord, StageRunRecord, Store
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.error import Retry, StageError, ToolFailedError, UnreachableError
-from skyspan.model.event import Event, RecordedEvent, RunEnded, RunStarted, StageOutline
+from skyspan.model.event import CancelRequested, Event, RecordedEvent, RunEnded, RunStarted, StageOutline
 from skyspan.model.lifecycle import RunStatus, StageStatus, Verb
 from skyspan.testing.recorder import RecordingSink
 from skyspan.testing.scripted_performer import Script, ScriptedPerformer
@@ -221,6 +221,23 @@ class EngineDriverConformance:
         assert ("kill", "a", 1) in performer.log
         assert result.ended.status is RunStatus.CANCELLED
         assert bench.clock.monotonic() - before < 600
+
+    async def test_a_request_to_cancel_is_durable_before_anything_is_stopped(self, bench: Bench) -> None:
+        on_record: list[bool] = []
+
+        class Watching(ScriptedPerformer):
+            async def _stop(self, script: Script, stage: str, attempt: int) -> None:
+                events = await bench.store.events(f"run-{bench.count:04}")
+                on_record.append(any(isinstance(item.event, CancelRequested) for item in events))
+                await super()._stop(script, stage, attempt)
+
+        performer = Watching(bench.clock, {"a": Script(takes_s=600.0), "b": Script(takes_s=600.0)})
+        driver = bench.driver()
+        waiting = asyncio.create_task(bench.run([stage("a"), stage("b")], performer, driver=driver))
+        await until(lambda: performer.running == {"a", "b"})
+        driver.cancel("somebody")
+        assert (await waiting).ended.status is RunStatus.CANCELLED
+        assert on_record == [True, True]
 
     async def test_another_process_may_ask_to_cancel(self, bench: Bench) -> None:
         performer = bench.performer({"a": Script(takes_s=600.0)})

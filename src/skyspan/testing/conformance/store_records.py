@@ -142,6 +142,40 @@ class DeploymentConformance(Handles):
         assert await zombie.get("state") == b"old"
         await store.kept(HYBRID.stage("cloud"), new.epoch).put("state", b"new")
 
+    async def test_kept_data_is_written_under_a_lease_that_is_held_only(self, store: Store) -> None:
+        await store.save_deployment(DeploymentRecord(HYBRID))
+        with pytest.raises(FencedError):
+            await store.kept(HYBRID.stage("cloud"), 0).put("state", b"nobody ever held it")
+        lease = await store.acquire(lease_of("ann"), NOW)
+        kept = store.kept(HYBRID.stage("cloud"), lease.epoch)
+        await kept.put("state", b"held")
+        await store.release(lease)
+        for write in (kept.put("state", b"late"), kept.remove("state")):
+            with pytest.raises(FencedError):
+                await write
+        with pytest.raises(FencedError):
+            await store.kept(HYBRID.stage("cloud"), 0).put("state", b"zero")
+        with pytest.raises(FencedError):
+            await store.kept(HYBRID.stage("cloud"), lease.epoch + 1).put("state", b"not yet")
+        assert await kept.get("state") == b"held"
+
+    async def test_a_deployment_is_not_replaced_under_a_stale_lease(self, store: Store) -> None:
+        lease = await started(store)
+        now = DeploymentRecord(HYBRID, folder="/now")
+        await store.save_deployment(now, lease)
+        heir = await store.acquire(lease_of("bob"), NOW + 60)
+        with pytest.raises(FencedError):
+            await store.save_deployment(replace(now, folder="/then"), lease)
+        await store.release(heir)
+        with pytest.raises(FencedError):
+            await store.save_deployment(replace(now, folder="/given up"), heir)
+        with pytest.raises(FencedError):
+            await store.save_deployment(DeploymentRecord(DeploymentAddress("default", "other")), heir)
+        found = await store.deployment(HYBRID)
+        assert found is not None
+        assert found.folder == "/now"
+        assert await store.deployment(DeploymentAddress("default", "other")) is None
+
 
 class LogConformance(Handles):
     """The merged log of each run."""
@@ -184,6 +218,18 @@ class LogConformance(Handles):
         assert [(item.seq, item.text) for item in await store.log("run-0002")] == [(1, "b")]
         with pytest.raises(NotFoundError):
             await store.append_log([line("x", run_id="run-0003")])
+
+    async def test_a_stale_lease_adds_no_lines(self, store: Store) -> None:
+        lease = await started(store)
+        await store.append_log([line("first")], lease)
+        heir = await store.acquire(lease_of("bob"), NOW + 60)
+        with pytest.raises(FencedError):
+            await store.append_log([line("zombie")], lease)
+        await store.append_log([line("second")], heir)
+        await store.release(heir)
+        with pytest.raises(FencedError):
+            await store.append_log([line("late")], heir)
+        assert [(item.seq, item.text) for item in await store.log("run-0001")] == [(1, "first"), (2, "second")]
 
 
 class SecretConformance(Handles):

@@ -109,6 +109,27 @@ class RunConformance(Handles):
         assert list(await store.stage_runs("run-0001")) == []
         assert await store.run("run-0003") is None
 
+    async def test_a_lease_that_was_given_up_writes_nothing(self, store: Store) -> None:
+        lease = await started(store)
+        await store.append("run-0001", lease, batch(StageStarted("cloud", 1)))
+        await store.release(lease)
+        for stale in (lease, replace(lease, epoch=0), replace(lease, epoch=lease.epoch + 1)):
+            with pytest.raises(FencedError):
+                await store.append("run-0001", stale, replace(batch(StageStarted("link", 1)), put=(cloud_record(),)))
+            with pytest.raises(FencedError):
+                await store.begin_run(RunRecord("run-0002", HYBRID, Verb.UP), stale)
+        assert [item.event for item in await store.events("run-0001")] == [StageStarted("cloud", 1)]
+        assert list(await store.stage_records(HYBRID)) == []
+        assert await store.run("run-0002") is None
+
+    async def test_a_lease_that_has_run_out_writes_until_somebody_takes_it(self, store: Store) -> None:
+        # Clocks decide who may take over. A clock that was set must never make the one holder lose what it did.
+        lease = await started(store)
+        for now in (NOW + 3600, NOW - 3600):
+            await store.append("run-0001", lease, Batch(((now, StageStarted("cloud", 1)),)))
+        assert [item.seq for item in await store.events("run-0001")] == [1, 2]
+        assert [item.at for item in await store.events("run-0001")] == [NOW + 3600, NOW - 3600]
+
     async def test_one_refused_batch_spoils_no_other_that_waits_with_it(self, store: Store) -> None:
         lease = await started(store)
         stale = replace(lease, epoch=lease.epoch - 1)
@@ -212,6 +233,18 @@ class LeaseConformance(Handles):
         assert await store.holder(HYBRID) is None
         with pytest.raises(FencedError):
             await store.renew(lease, NOW + 99)
+
+    async def test_a_clock_that_was_set_back_takes_nothing_from_the_holder(self, store: Store) -> None:
+        lease = await store.acquire(lease_of("ann"), NOW)
+        with pytest.raises(RefusedError):
+            await store.acquire(lease_of("bob"), NOW - 3600)
+        # By its own clock, an hour back, the holder makes the time shorter: it is still the one of that epoch.
+        renewed = await store.renew(lease, NOW - 3570)
+        assert renewed.epoch == lease.epoch
+        heir = await store.acquire(lease_of("bob"), NOW)
+        assert heir.epoch == lease.epoch + 1
+        with pytest.raises(FencedError):
+            await store.renew(lease, NOW + 7200)
 
     async def test_of_many_that_race_exactly_one_wins(self, handles: Opener) -> None:
         racers = [handles() for _ in range(4)]
