@@ -18,14 +18,19 @@ _PREFIX = _MAGIC + bytes((_FORMAT, _ALGORITHM))
 _HEADER_BYTES = len(_PREFIX) + KEY_ID_BYTES
 
 
+def header(key_id: bytes) -> bytes:
+    """What everything begins with that `encrypt` makes under that key."""
+    return _PREFIX + key_id
+
+
 def encrypt(key_id: bytes, key: bytes, bound_to: tuple[str, ...], data: bytes) -> bytes:
     """`SK`, format, algorithm, key id (8), nonce (24), ciphertext; it opens only with the same key and `bound_to`."""
     from nacl import bindings
 
-    header = _PREFIX + key_id
+    head = header(key_id)
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    text = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(data, _associated(header, bound_to), nonce, key)
-    return header + nonce + text
+    text = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(data, _associated(head, bound_to), nonce, key)
+    return head + nonce + text
 
 
 def key_id_of(sealed: bytes) -> bytes:
@@ -43,18 +48,16 @@ def decrypt(key: bytes, bound_to: tuple[str, ...], sealed: bytes) -> bytes | Non
     from nacl import bindings
     from nacl.exceptions import CryptoError
 
-    header, nonce = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES : _HEADER_BYTES + _NONCE_BYTES]
+    head, nonce = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES : _HEADER_BYTES + _NONCE_BYTES]
     text = sealed[_HEADER_BYTES + _NONCE_BYTES :]
     try:
-        data: bytes = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
-            text, _associated(header, bound_to), nonce, key
-        )
+        data: bytes = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(text, _associated(head, bound_to), nonce, key)
     except CryptoError:
         return None
     return data
 
 
-def _associated(header: bytes, bound_to: tuple[str, ...]) -> bytes:
+def _associated(head: bytes, bound_to: tuple[str, ...]) -> bytes:
     """The header and every part with its length, so that no two bindings have the same bytes."""
     parts = [part.encode() for part in bound_to]
-    return header + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return head + b"".join(len(part).to_bytes(4, "big") + part for part in parts)

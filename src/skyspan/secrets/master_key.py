@@ -13,8 +13,8 @@ from skyspan.model.error import SealError
 from skyspan.model.secret import Secret
 from skyspan.secrets import aead, private_file
 
-_KEY_FILE = "key"
-_PASSPHRASE_FILE = "passphrase"
+KEY_FILE = "key"
+PASSPHRASE_FILE = "passphrase"
 _KEY_WORD = "skyspan-key-1"
 _CHECK = ("master", "check")
 _SALT_BYTES = 16
@@ -35,27 +35,50 @@ def open_master_key(home: Path, passphrase: Secret | None) -> MasterKey:
     """The home's master key, made on first use: from `passphrase` when one is given, else in the file `HOME/key`.
 
     How a home is locked is decided on that first use. Raises SealError for a wrong, missing or superfluous passphrase,
-    a damaged file, or a file that others may read.
+    a damaged file, or a file that others may read. While both files exist (a change of one for the other was
+    interrupted), both open everything.
     """
+    by_file = private_file.read(home / KEY_FILE)
+    by_passphrase = private_file.read(home / PASSPHRASE_FILE)
     if passphrase is None:
-        if private_file.read(home / _PASSPHRASE_FILE) is not None:
-            raise SealError(f"{home} is locked with a passphrase and none was given", hint="give the passphrase")
-        return _from_file(home / _KEY_FILE)
-    if private_file.read(home / _KEY_FILE) is not None:
+        if by_passphrase is not None and by_file is None:
+            raise SealError(
+                f"{home} is locked with a passphrase and none was given",
+                hint="set SKYSPAN_PASSPHRASE or SKYSPAN_PASSPHRASE_COMMAND",
+            )
+        return _from_file(home / KEY_FILE)
+    if by_file is not None and by_passphrase is None:
         raise SealError(
-            f"{home} is locked with the key file {home / _KEY_FILE}, not with a passphrase",
+            f"{home} is locked with the key file {home / KEY_FILE}, not with a passphrase",
             hint="leave the passphrase out, or choose another home with `--home`",
         )
-    return _from_passphrase(home / _PASSPHRASE_FILE, passphrase)
+    return _from_passphrase(home / PASSPHRASE_FILE, passphrase)
 
 
-def _from_file(path: Path) -> MasterKey:
-    content = private_file.read(path)
-    if content is None:
-        parts = (secrets.token_bytes(aead.KEY_ID_BYTES).hex(), secrets.token_bytes(aead.KEY_BYTES).hex())
-        private_file.create_once(path, " ".join((_KEY_WORD, *parts)).encode() + b"\n")
-        # Another process may have been first: what stands in the file counts.
-        content = private_file.read(path) or b""
+def new_key_file() -> tuple[MasterKey, bytes]:
+    """A fresh master key, and the content of the file that holds it."""
+    made = MasterKey(secrets.token_bytes(aead.KEY_ID_BYTES), secrets.token_bytes(aead.KEY_BYTES))
+    return made, f"{_KEY_WORD} {made.id.hex()} {made.key.hex()}\n".encode()
+
+
+def new_passphrase_file(passphrase: Secret) -> tuple[MasterKey, bytes]:
+    """A master key derived from `passphrase` and fresh salt, and the record that leads back to it."""
+    key_id, salt = secrets.token_bytes(aead.KEY_ID_BYTES), secrets.token_bytes(_SALT_BYTES)
+    key = _derived(passphrase, salt, _OPERATIONS, _MEMORY_BYTES)
+    record = {
+        "format": 1,
+        "algorithm": "argon2id",
+        "id": key_id.hex(),
+        "salt": salt.hex(),
+        "operations": _OPERATIONS,
+        "memory": _MEMORY_BYTES,
+        "check": base64.b64encode(aead.encrypt(key_id, key, _CHECK, key_id)).decode(),
+    }
+    return MasterKey(key_id, key), json.dumps(record).encode() + b"\n"
+
+
+def read_key_file(path: Path, content: bytes) -> MasterKey:
+    """The master key in a key file. Raises SealError for damage."""
     try:
         word, key_id, key = content.decode("ascii").split()
         made = MasterKey(bytes.fromhex(key_id), bytes.fromhex(key))
@@ -66,11 +89,8 @@ def _from_file(path: Path) -> MasterKey:
     return made
 
 
-def _from_passphrase(path: Path, passphrase: Secret) -> MasterKey:
-    content = private_file.read(path)
-    if content is None:
-        private_file.create_once(path, _new_passphrase_record(passphrase))
-        content = private_file.read(path) or b""
+def read_passphrase_file(path: Path, content: bytes, passphrase: Secret) -> MasterKey:
+    """The master key that `passphrase` and its record make. Raises SealError for a wrong one, or damage."""
     try:
         record = json.loads(content)
         key_id, salt = bytes.fromhex(record["id"]), bytes.fromhex(record["salt"])
@@ -85,19 +105,21 @@ def _from_passphrase(path: Path, passphrase: Secret) -> MasterKey:
     return MasterKey(key_id, key)
 
 
-def _new_passphrase_record(passphrase: Secret) -> bytes:
-    key_id, salt = secrets.token_bytes(aead.KEY_ID_BYTES), secrets.token_bytes(_SALT_BYTES)
-    key = _derived(passphrase, salt, _OPERATIONS, _MEMORY_BYTES)
-    record = {
-        "format": 1,
-        "algorithm": "argon2id",
-        "id": key_id.hex(),
-        "salt": salt.hex(),
-        "operations": _OPERATIONS,
-        "memory": _MEMORY_BYTES,
-        "check": base64.b64encode(aead.encrypt(key_id, key, _CHECK, key_id)).decode(),
-    }
-    return json.dumps(record).encode() + b"\n"
+def _from_file(path: Path) -> MasterKey:
+    content = private_file.read(path)
+    if content is None:
+        private_file.create_once(path, new_key_file()[1])
+        # Another process may have been first: what stands in the file counts.
+        content = private_file.read(path) or b""
+    return read_key_file(path, content)
+
+
+def _from_passphrase(path: Path, passphrase: Secret) -> MasterKey:
+    content = private_file.read(path)
+    if content is None:
+        private_file.create_once(path, new_passphrase_file(passphrase)[1])
+        content = private_file.read(path) or b""
+    return read_passphrase_file(path, content, passphrase)
 
 
 def _derived(passphrase: Secret, salt: bytes, operations: int, memory: int) -> bytes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from skyspan.model.error import SealError
 
@@ -46,6 +49,28 @@ def replace(path: Path, content: bytes) -> None:
         raise _unwritable(path, error) from error
 
 
+@contextmanager
+def drafting(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written in the block and put in the place of `path` at its end, durably and at once (0600).
+
+    A block that raises leaves `path` as it was. Raises SealError when it cannot be written."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def read(path: Path) -> bytes | None:
     """The content of `path`, None when it does not exist.
 
@@ -64,6 +89,35 @@ def read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise SealError(f"cannot read {path}: {error.strerror}", hint="run as the user who owns it") from error
+
+
+def signature(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever `path` is replaced; None when it does not exist. Raises SealError."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SealError(f"cannot read {path}: {error.strerror}", hint="run as the user who owns it") from error
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def rename(old: Path, new: Path) -> None:
+    """Put `old` in the place of `new`, durably and at once. Raises SealError."""
+    try:
+        old.replace(new)
+        _sync_folder(new.parent)
+    except OSError as error:
+        raise _unwritable(new, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove `path`, durably; absent is success. Raises SealError."""
+    try:
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _draft(path: Path, content: bytes) -> Path:

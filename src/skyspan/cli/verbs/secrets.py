@@ -1,8 +1,12 @@
-"""`skyspan secrets set|list|remove`: a workspace's secrets. Values come from standard input, never from arguments."""
+"""`skyspan secrets set|list|remove|rotate`: a workspace's secrets and the keys that seal them.
+
+Values come from standard input, never from arguments.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +17,13 @@ from skyspan.model.address import is_name
 from skyspan.model.error import NotFoundError, UsageError
 from skyspan.model.secret import Secret
 
+if TYPE_CHECKING:
+    from skyspan.app.session import Session
+
 
 @click.group("secrets", context_settings={"help_option_names": ["--help", "-h"]})
 def secrets() -> None:
-    """Set, list and remove a workspace's secrets; compositions read them as ${{ secrets.NAME }}."""
+    """Set, list and remove a workspace's secrets; compositions read them as ${{ secrets.NAME }}. Replace their keys."""
 
 
 def _set(given: Globals, name: str) -> None:
@@ -67,6 +74,54 @@ def _remove(given: Globals, name: str) -> None:
         note(f"secret {name} is removed from workspace {settings.workspace}")
 
 
+def _rotate(given: Globals, master: bool, data: bool, new_passphrase: bool) -> None:
+    """Replace the keys that seal everything, while others go on working; run again, it goes on where it stopped.
+
+    Without --master and --data both are replaced.
+    """
+    from skyspan.app.rotation import rotate_data, rotate_master
+    from skyspan.app.session import with_passphrase
+    from skyspan.cli.prompts import ask_new_passphrase
+    from skyspan.cli.views.problem import note
+
+    new = ask_new_passphrase("the new passphrase") if new_passphrase else None
+
+    async def work(session: Session) -> list[dict[str, Any]]:
+        if session.passphrase is not None and new is None and (master or not data):
+            raise UsageError(
+                "the home is locked with a passphrase: a new master key needs a new one",
+                hint="echo -n PASSPHRASE | skyspan secrets rotate --new-passphrase; or --data for the data key alone",
+            )
+        done = [await rotate_master(session, new)] if master or not data else []
+        # What was just locked with another passphrase does not open with the old one.
+        data_session = session if new is None else with_passphrase(session, new)
+        return [*done, await rotate_data(data_session)] if data or not master else done
+
+    rotated = in_session(given.settings(), work)
+    if given.as_json:
+        show_document({"rotated": rotated})
+        return
+    for item in rotated:
+        told = f"; {item['resealed']} values are sealed anew" if "resealed" in item else ""
+        note(
+            f"the {item['keys']} key is new{told}"
+            + (" (an interrupted rotation was finished)" if item["resumed"] else "")
+        )
+    if new is not None:
+        note("from now on set SKYSPAN_PASSPHRASE, its command or its credential to the new passphrase")
+
+
+secrets.add_command(
+    verb("rotate")(
+        click.option("--master", is_flag=True, help="Only the master key: the key file, or the passphrase.")(
+            click.option("--data", is_flag=True, help="Only this workspace's data key.")(
+                click.option(
+                    "--new-passphrase", is_flag=True, help="Lock the home with a passphrase from standard input."
+                )(_rotate)
+            )
+        )
+    )
+)
 secrets.add_command(verb("set")(click.argument("name")(_set)))
 secrets.add_command(verb("list")(_list))
 secrets.add_command(verb("remove")(click.argument("name")(_remove)))
