@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tools demo test check bench golden lock clean
+.PHONY: help setup tools demo test check simulate bench golden lock clean
 
 BIN := .venv/bin
 # Our own tools first, and a CLI configuration of our own: the environment's may be anything.
@@ -41,6 +41,9 @@ test: tools ## everything: the checks, then the tests with real tools (as root)
 bench: tools ## the budgets, measured beside other tools (make bench ARGS=--quick: a minute)
 	@tools/bench-peers
 	$(BIN)/python -m bench $(ARGS)
+
+simulate: setup ## random runs of the engine, judged (make simulate SEEDS=1000000, or SEEDS=FIRST-LAST)
+	SKYSPAN_SEEDS=$(or $(SEEDS),100000) $(BIN)/pytest -q -n 2 tests/chaos/test_simulator.py -k no_seed
 
 golden: setup ## renew the golden files; review them as a diff
 	$(BIN)/pytest -q tests/golden --renew

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from skyspan.contracts.engine import Journal, Outcome
-from skyspan.contracts.store import Lease, RunRecord
-from skyspan.drivers.local import LocalDriver, Pace
+from skyspan.contracts.store import Batch, Lease, RunRecord
+from skyspan.drivers.local import Aim, LocalDriver, Pace
 from skyspan.model.error import FencedError, SealError, StageError, StoreUnavailableError
 from skyspan.model.event import (
     EffectIntended,
@@ -20,6 +20,7 @@ from skyspan.model.event import (
     StageOutline,
     StagePlanned,
     StageProgressed,
+    StageStarted,
 )
 from skyspan.model.lifecycle import RunStatus, StageStatus, Verb
 from skyspan.testing.conformance.engine import Bench, stage, until
@@ -338,3 +339,144 @@ async def test_another_process_is_heard_within_the_pace() -> None:
     await store.request_cancel("run-0001", "elsewhere")
     assert (await running).ended.status is RunStatus.CANCELLED
     assert clock.monotonic() <= 2.0
+
+
+class SlowStore(MemoryStore):
+    """A store whose next write takes until `answer` is set, once `hold` is."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble)
+        self.hold, self.waits, self.answer = False, False, asyncio.Event()
+
+    async def append(self, run_id: str, lease: Lease, batch: Batch) -> None:
+        if self.hold:
+            self.waits = True
+            await self.answer.wait()
+        await super().append(run_id, lease, batch)
+
+
+@dataclass
+class Cancelled:
+    """A run with one long stage, asked to cancel while its store does not answer."""
+
+    world: World = field(default_factory=World)
+
+    async def begin(self, stopping_s: float) -> None:
+        self.store = SlowStore(self.world.trouble)
+        self.bench = Bench(self.store, self.world.clock, lambda sinks: LocalDriver(self.store, self.world.clock, sinks))
+        self.performer = self.bench.performer({"a": Script(takes_s=600.0, stopping_s=stopping_s)})
+        self.driver = self.bench.driver()
+        self.running = asyncio.create_task(self.bench.run([stage("a")], self.performer, driver=self.driver))
+        await until(lambda: ("effect", "a", 1) in self.performer.log)
+        self.store.hold = True
+
+    async def ask(self) -> None:
+        self.driver.cancel("somebody")
+        await until(lambda: self.store.waits)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert ("stop", "a", 1) not in self.performer.log
+
+    def answer(self) -> None:
+        self.store.hold = False
+        self.store.answer.set()
+
+
+async def test_nothing_is_stopped_while_the_store_has_not_taken_the_request_to_cancel() -> None:
+    run = Cancelled()
+    await run.begin(stopping_s=0.0)
+    await run.ask()
+    run.answer()
+    assert (await run.running).ended.status is RunStatus.CANCELLED
+    assert ("stop", "a", 1) in run.performer.log
+
+
+async def test_asking_twice_before_the_store_answers_stops_at_once() -> None:
+    run = Cancelled()
+    await run.begin(stopping_s=600.0)
+    await run.ask()
+    run.driver.cancel("somebody")
+    run.answer()
+    assert (await run.running).ended.status is RunStatus.CANCELLED
+    assert ("kill", "a", 1) in run.performer.log
+    assert run.world.clock.monotonic() < 600
+
+
+async def test_what_runs_is_stopped_in_order_when_the_request_to_cancel_cannot_be_written() -> None:
+    run = Cancelled()
+    await run.begin(stopping_s=1.0)
+    await run.ask()
+    run.world.trouble.from_append = 0
+    run.answer()
+    with pytest.raises(StoreUnavailableError):
+        await run.running
+    assert ("stop", "a", 1) in run.performer.log
+    assert ("kill", "a", 1) not in run.performer.log
+
+
+async def test_what_a_dead_engine_left_is_stopped_under_a_lease_once_the_request_to_cancel_is_durable() -> None:
+    world = World()
+    seen: list[str] = []
+    lease = await world.bench.lease("run-0001", seconds=30.0)
+    run = RunRecord("run-0001", lease.deployment, Verb.UP)
+    await world.store.begin_run(run, lease)
+    begun = (RunStarted(Verb.UP, (stage("a"),)), StageStarted("a", 1), EffectIntended("a", 1, "apply"))
+    await world.store.append(run.id, lease, Batch(tuple((world.clock.now(), event) for event in begun)))
+
+    async def stop_left() -> None:
+        seen.extend(item.event.kind for item in await world.store.events(run.id))
+        await world.clock.sleep(100.0)
+
+    driver = LocalDriver(world.store, world.clock)
+    recorded = await world.store.events(run.id)
+    performer = world.bench.performer()
+    ended = await driver.resume(run, lease, recorded, performer, Aim.cancel("somebody"), stop_left)
+    assert ended.status is RunStatus.CANCELLED
+    assert seen[-1] == "cancel_requested"
+    assert performer.log == []
+    assert world.clock.monotonic() >= 100
+
+
+async def test_nothing_is_stopped_when_the_request_to_cancel_an_interrupted_run_cannot_be_written() -> None:
+    world = World()
+    lease = await world.bench.lease("run-0001")
+    run = RunRecord("run-0001", lease.deployment, Verb.UP)
+    await world.store.begin_run(run, lease)
+    begun = (RunStarted(Verb.UP, (stage("a"),)), StageStarted("a", 1), EffectIntended("a", 1, "apply"))
+    await world.store.append(run.id, lease, Batch(tuple((world.clock.now(), event) for event in begun)))
+    world.trouble.from_append = 0
+
+    async def stop_left() -> None:
+        raise AssertionError
+
+    driver = LocalDriver(world.store, world.clock)
+    recorded = await world.store.events(run.id)
+    with pytest.raises(StoreUnavailableError):
+        await driver.resume(run, lease, recorded, world.bench.performer(), Aim.cancel("somebody"), stop_left)
+
+
+async def test_asking_once_more_ends_at_once_what_a_dead_engine_left() -> None:
+    world = World()
+    lease = await world.bench.lease("run-0001")
+    run = RunRecord("run-0001", lease.deployment, Verb.UP)
+    await world.store.begin_run(run, lease)
+    begun = (RunStarted(Verb.UP, (stage("a"),)), StageStarted("a", 1), EffectIntended("a", 1, "apply"))
+    await world.store.append(run.id, lease, Batch(tuple((world.clock.now(), event) for event in begun)))
+    stopping, killed = asyncio.Event(), []
+
+    async def stop_left() -> None:
+        stopping.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            killed.append("a")
+            raise
+
+    driver = LocalDriver(world.store, world.clock)
+    recorded = await world.store.events(run.id)
+    aim = Aim.cancel("somebody")
+    running = asyncio.create_task(driver.resume(run, lease, recorded, world.bench.performer(), aim, stop_left))
+    await stopping.wait()
+    driver.cancel("somebody")
+    assert (await running).status is RunStatus.CANCELLED
+    assert killed == ["a"]

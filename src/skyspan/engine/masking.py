@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from skyspan.model.event import AttemptFailed, Event, StageEnded, StagePlanned, StageProgressed
+from skyspan.model.event import AttemptFailed, Event, RunStarted, StageEnded, StagePlanned, StageProgressed
 from skyspan.model.value import transform
 
 
@@ -16,6 +16,9 @@ def masked_event(event: Event, redact: Callable[[str], str]) -> Event:
     Names that Skyspan gives itself (stages, kinds, statuses) are left alone. The same object when nothing was hidden.
     """
     match event:
+        case RunStarted(approved=approved) if approved is not None:
+            masked = {stage: _masked(change, redact) for stage, change in approved.items()}
+            return event if masked == approved else replace(event, approved=masked)
         case StagePlanned():
             change = _masked(event.change, redact)
             return event if change == event.change else replace(event, change=change)

@@ -50,8 +50,13 @@ class Attempt:
     def stop(self) -> None:
         """Stop it in order; once more: at once. One that is being stopped for its timeout already is left to that."""
         first, self._stopped = not self._stopped, True
-        if self._task is not None and not (first and self._timed_out):
+        if self._task is None or (first and self._timed_out):
+            return
+        if first:
             self._task.cancel()
+        else:
+            # The first one must have arrived: two cancellations of a task in one turn of the loop are one.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
 
     async def _expire(self, timeout_s: float) -> None:
         await self._clock.sleep(timeout_s)

@@ -17,3 +17,9 @@ class Pace:
     again_s: float = 1.0
     poll_s: float = 0.5
     linger_s: float = 0.05
+
+    @classmethod
+    def for_lease(cls, lease_s: float) -> Pace:
+        """The pace that goes with a lease of that length: a third of it between renewals, a tenth after a failure."""
+        usual = cls()
+        return cls(lease_s, min(usual.renew_s, lease_s / 3), min(usual.again_s, lease_s / 10))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from skyspan.contracts.context import Clock
 from skyspan.contracts.store import Batch, StageRecord
+from skyspan.engine import StopAttempt
 from skyspan.model.address import StageAddress
 from skyspan.model.error import StoreError
 from skyspan.model.event import Event
@@ -19,11 +20,12 @@ one before is queued, and often reaches its intent within these: then both becom
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What belongs in one transaction."""
+    """What belongs in one transaction; `stops` may be performed once it is durable."""
 
     events: tuple[tuple[float, Event], ...]
     put: StageRecord | None = None
     removed: StageAddress | None = None
+    stops: tuple[StopAttempt, ...] = ()
 
 
 class Recorder:

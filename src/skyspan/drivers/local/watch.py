@@ -8,6 +8,7 @@ from skyspan.contracts.context import Clock
 from skyspan.contracts.engine import Ledger
 from skyspan.contracts.store import Lease
 from skyspan.drivers.local.pace import Pace
+from skyspan.engine.faults import Fault
 from skyspan.model.error import FencedError, StoreError
 
 
@@ -15,6 +16,12 @@ class Watched(Protocol):
     """The run, as its watchers see it."""
 
     lease: Lease
+    held_until: float
+    """Until when it is held, as a monotonic time."""
+
+    def reached(self, point: str) -> None:
+        """Pass a crash point."""
+        ...
 
     def cancel(self, requested_by: str) -> None:
         """Stop in order."""
@@ -23,6 +30,19 @@ class Watched(Protocol):
     def give_up(self, error: Exception) -> None:
         """Stop because it may not go on."""
         ...
+
+
+async def renew(run: Watched, store: Ledger, clock: Clock, pace: Pace) -> None:
+    """Renew the lease once. Raises FencedError, after which the run is given up, and StoreError."""
+    asked, at = clock.monotonic(), clock.now()
+    run.reached(Fault.RENEW_BEFORE)
+    try:
+        run.lease = await store.renew(run.lease, at + pace.lease_s)
+    except FencedError as error:
+        run.give_up(error)
+        raise
+    run.held_until = asked + pace.lease_s
+    run.reached(Fault.RENEW_AFTER)
 
 
 async def keep_lease(run: Watched, store: Ledger, clock: Clock, pace: Pace) -> None:
@@ -34,13 +54,13 @@ async def keep_lease(run: Watched, store: Ledger, clock: Clock, pace: Pace) -> N
     while True:
         await clock.sleep(pause)
         try:
-            run.lease = await store.renew(run.lease, clock.now() + pace.lease_s)
+            await renew(run, store, clock, pace)
             pause = pace.renew_s
-        except FencedError as error:
-            run.give_up(error)
+        except FencedError:
             return
         except StoreError as error:
-            if clock.now() >= run.lease.expires_at:
+            # By the clock that nobody can set: one that jumps ahead must not end a run that is well.
+            if clock.monotonic() >= run.held_until:
                 run.give_up(error)
                 return
             pause = pace.again_s
