@@ -296,20 +296,24 @@ def test_after_a_death_the_next_run_goes_on_at_once(cli: Cli, tmp_path: Path) ->
     assert (newest["status"], dead["status"]) == ("succeeded", "lost")
 
 
-def test_what_a_dead_run_left_running_is_named_and_waited_for(cli: Cli, tmp_path: Path) -> None:
+def test_what_a_dead_run_left_running_is_waited_for_and_not_begun_twice(cli: Cli, tmp_path: Path) -> None:
     app = cli.compose(waiting(tmp_path))
     run = cli.start("up", "-f", app, "--yes")
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), "the stage runs")
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    pid = (tmp_path / "pid").read_text().strip()
+    pid = (tmp_path / "pid").read_text()
     with ending(tmp_path / "pid"):
-        refused = cli.json("up", "-f", app, "--yes")
-        assert refused.status == 4
-        assert pid in refused.err, refused.err
+        left = set((cli.home / "running").iterdir())
+        second = cli.start("up", "-f", app, "--yes")
+        until(lambda: set((cli.home / "running").iterdir()) - left, "the second one holds the deployment")
+        assert cli.json("up", "-f", app, "--yes").status == 4
+        assert alive(int(pid)), "it goes on"
         (tmp_path / "go").touch()
-        until(lambda: not alive(int(pid)), "it ends by itself")
-    assert cli.up(app).status == 0
+        assert ended(second).status == 0
+    assert (tmp_path / "pid").read_text() == pid, "it ran once"
+    statuses = [row["status"] for row in cli.json("runs", "app").document["runs"]]
+    assert statuses == ["succeeded", "lost"]
 
 
 def test_a_run_of_somebody_else_is_never_taken_for_dead(cli: Cli, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ $SKY --json destroy app --yes >destroyed.json
     )
     assert ran.status == 0, ran.out + ran.err
     assert "first: 1" in ran.out
-    assert "no space is left on the disk of the store" in ran.out, ran.out
+    assert "no space is left on the disk of the" in ran.out, ran.out
     assert "Free some space" in ran.out
     assert told in ran.out
     assert (tmp_path / "began").exists()

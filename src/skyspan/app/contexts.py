@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 
+from skyspan.app.folders import make_private, work_folder
+from skyspan.app.heard import heard_before
 from skyspan.app.reporting import RunLog, StageReporter
 from skyspan.app.session import Session
 from skyspan.app.settings import ToolFinder
 from skyspan.attempts.contexts import ContextRequest, Contexts
-from skyspan.contracts.context import ReadContext, StageContext
-from skyspan.contracts.transport import Reader
-from skyspan.model.error import StoreUnavailableError
+from skyspan.contracts.context import KeptWriter, ReadContext, StageContext
+from skyspan.contracts.transport import Reader, StopLadder, Transport
 from skyspan.secrets.redactor import Redactor
 from skyspan.transports.dialler import HostDialler
+from skyspan.transports.guarded import GuardedTransport
+from skyspan.transports.keeper.address import AttemptKey, KeptCommand
+from skyspan.transports.keeper.transport import Keeping, KeptTransport
+from skyspan.transports.laddered import LadderedTransport
+from skyspan.transports.local import LocalTransport
 from skyspan.transports.read_only import ReadOnly
 
 
@@ -39,22 +46,95 @@ class NothingKept:
 
 
 @dataclass(frozen=True, slots=True)
+class WritePlaces:
+    """Places that may be changed while the lease is held; implements `contracts.context.WritablePlaces`."""
+
+    dialler: HostDialler
+    here: Transport
+    keeping: Keeping
+    ladder: StopLadder | None = None
+
+    def reach(self, host: str | None) -> Transport:
+        """The place where `host` is; None is this machine."""
+        place = self.here
+        if host is not None:
+            place = GuardedTransport(self.dialler.reach(host), self.keeping.assured, self.keeping.reached)
+        return place if self.ladder is None else LadderedTransport(place, self.ladder)
+
+
+@dataclass(frozen=True, slots=True)
+class PointedKept:
+    """What a stage keeps, with crash points around each write; implements `contracts.context.KeptWriter`."""
+
+    kept: KeptWriter
+    reached: Callable[[str], None]
+
+    async def get(self, name: str) -> bytes | None:
+        """What was kept under `name`."""
+        return await self.kept.get(name)
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Keep `data`."""
+        self.reached("kept.before")
+        await self.kept.put(name, data)
+        self.reached("kept.after")
+
+    def put_soon(self, name: str, data: bytes) -> None:
+        """Keep `data` together with what is written next."""
+        self.reached("kept.before")
+        self.kept.put_soon(name, data)
+
+    async def remove(self, name: str) -> None:
+        """Forget it."""
+        self.reached("kept.before")
+        await self.kept.remove(name)
+        self.reached("kept.after")
+
+
+@dataclass(frozen=True, slots=True)
 class RunContexts:
-    """Makes the contexts of one run's attempts; implements `attempts.contexts.ContextFactory`."""
+    """Makes the contexts of one run's attempts; implements `attempts.contexts.ContextFactory`.
+
+    `started` are the commands that an earlier engine of the run left behind, by attempt.
+    """
 
     session: Session
+    deployment: str
+    run_id: str
     epoch: int
     log: RunLog
     redactor: Redactor
     dialler: HostDialler
     tools: ToolFinder
+    keeping: Keeping
+    local: LocalTransport
+    started: Mapping[AttemptKey, tuple[KeptCommand, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def discard_files(self, stage: str, attempt: int | None = None, run_id: str | None = None) -> None:
+        """Remove the files in the stage's work folder that belong to an attempt whose outcome is recorded; `*` is every
+        stage, None every attempt."""
+        work = work_folder(self.session, self.deployment)
+        name = f"*.{run_id or self.run_id}.{attempt or '*'}"
+        if stage != "*":
+            # Happens once per stage and often finds nothing: a plain look is a fraction of what a glob costs.
+            try:
+                found = [path for path in (work / stage).iterdir() if fnmatchcase(path.name, name)]
+            except OSError:
+                return
+        else:
+            found = list(work.glob(f"*/{name}"))
+        for path in found:
+            path.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def enter(self, request: ContextRequest) -> AsyncIterator[Contexts]:
         """The contexts while the attempt goes on."""
-        reporter = StageReporter(request.address.name, request.attempt, self.log, self.redactor, request.journal)
+        key = AttemptKey(request.address.name, request.attempt)
+        heard = await heard_before(self.session, self.run_id, key.stage, key.attempt) if request.resumed else None
+        reporter = StageReporter(key.stage, key.attempt, self.log, self.redactor, request.journal, heard)
         places = self.dialler.for_hosts(request.hosts)
-        kept = self.session.store.kept(request.address, self.epoch)
+        here = KeptTransport(self.local, self.keeping, key, self.started.get(key, ()) if request.resumed else ())
+        kept = PointedKept(self.session.store.kept(request.address, self.epoch), self.keeping.reached)
         # Each stage makes its own folder when it needs one: most never do.
         work = make_private(work_folder(self.session, request.address.deployment.name)) / request.address.name
         shared = {
@@ -68,38 +148,17 @@ class RunContexts:
             "attempt": request.attempt,
             "deadline": request.deadline,
             "rehearsal": self.session.settings.rehearsal,
+            "attempt_id": f"{self.run_id}.{request.attempt}",
+            "resumed": request.resumed,
         }
         seen = kept if request.recorded else NothingKept()
+        writable = WritePlaces(places, here, self.keeping, request.ladder)
         reading = ReadContext(places=ReadPlaces(places), kept=seen, **shared)  # type: ignore[arg-type]
-        writing = StageContext(places=places, kept=kept, epoch=self.epoch, **shared)  # type: ignore[arg-type]
+        writing = StageContext(places=writable, kept=kept, epoch=self.epoch, **shared)  # type: ignore[arg-type]
         try:
             yield Contexts(reading, writing)
         finally:
             reporter.close()
-
-
-def work_folder(session: Session, deployment: str) -> Path:
-    """Where a deployment's stages keep their work folders."""
-    return session.settings.home / "work" / session.settings.workspace / deployment
-
-
-def make_private(folder: Path) -> Path:
-    """`folder`, made where it is missing together with what is above it, for its owner alone.
-
-    Raises StoreUnavailableError.
-    """
-    try:
-        if not folder.is_dir():
-            # `parents=True` would make those above by the umask, readable by others.
-            for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
-                missing.mkdir(exist_ok=True, mode=0o700)
-            folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailableError(
-            f"cannot make {folder}: {error.strerror}",
-            hint="check the disk and the permissions of the home, or name another one with --home",
-        ) from error
-    return folder
 
 
 def tool_finder(session: Session) -> ToolFinder:

@@ -6,7 +6,7 @@ A key once published stays. Times are RFC 3339 UTC; durations are seconds.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,8 +80,8 @@ def show_document(run: RunRecord, stages: Sequence[StageRunRecord]) -> Document:
     }
 
 
-def list_document(deployments: Sequence[DeploymentRecord]) -> Document:
-    """`skyspan --json list`."""
+def list_document(deployments: Sequence[DeploymentRecord], interrupted: Collection[str]) -> Document:
+    """`skyspan --json list`; `interrupted` are those whose run has lost its engine."""
     return {
         "deployments": [
             {
@@ -93,6 +93,7 @@ def list_document(deployments: Sequence[DeploymentRecord]) -> Document:
                 "created_at": timestamp(item.created_at),
                 "updated_at": timestamp(item.updated_at),
                 "last_run": item.last_run or None,
+                "interrupted": item.address.name in interrupted,
             }
             for item in deployments
         ]

@@ -83,7 +83,7 @@ async def read_secrets(session: Session, prepared: Prepared) -> dict[str, Secret
     stand_ins = _rehearsal_secrets(session.settings.rehearsal_secrets)
     found: dict[str, Secret] = {}
     missing = []
-    for name, (loc, optional) in _secrets_read(prepared.raw).items():
+    for name, (loc, optional) in secrets_read(prepared.raw).items():
         secret = stand_ins.get(name) or await session.store.secret(session.settings.workspace, name)
         if secret is not None:
             found[name] = secret
@@ -97,7 +97,7 @@ async def read_secrets(session: Session, prepared: Prepared) -> dict[str, Secret
     return found
 
 
-def _secrets_read(raw: Mapping[str, Any]) -> dict[str, tuple[Loc, bool]]:
+def secrets_read(raw: Mapping[str, Any]) -> dict[str, tuple[Loc, bool]]:
     """Each secret that is read: where first, and whether every reading of it has a default."""
     found: dict[str, tuple[Loc, bool]] = {}
     parts = {key: raw[key] for key in ("hosts", "connections", "stages") if key in raw}

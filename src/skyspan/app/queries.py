@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from skyspan.app import documents
+from skyspan.app.alive import interrupted_run, live_holder
 from skyspan.app.session import Session
 from skyspan.contracts.store import DeploymentRecord, RunRecord
 from skyspan.model.error import NotFoundError
@@ -52,12 +53,19 @@ async def status(session: Session, name: str) -> Document:
     record = await find_deployment(session, name)
     run = await latest_run(session, record, writing=True)
     stages = await session.store.stage_runs(run.id) if run else ()
-    return documents.status_document(record, run, stages)
+    cut_off = run is not None and await interrupted_run(session, record.address) is not None
+    return {**documents.status_document(record, run, stages), "interrupted": cut_off}
 
 
 async def deployments(session: Session) -> Document:
     """All deployments of the workspace."""
-    return documents.list_document(await session.store.deployments(session.settings.workspace))
+    found = await session.store.deployments(session.settings.workspace)
+    interrupted = {
+        item.address.name
+        for item in found
+        if (item.status.busy or not item.last_run) and await interrupted_run(session, item.address) is not None
+    }
+    return documents.list_document(found, interrupted)
 
 
 async def runs(session: Session, name: str, limit: int) -> Document:
@@ -81,6 +89,10 @@ async def outputs(session: Session, name: str, stage: str | None, *, reveal: boo
         records = [item for item in records if item.address.name == stage]
         if not records:
             raise NotFoundError(f"{name} has no stage {stage!r}", hint=f"its stages: {', '.join(known) or 'none'}")
+    if reveal:
+        from skyspan.app.audit import remember
+
+        await remember(session, "outputs revealed", name, stage or "all stages")
     return documents.outputs_document(records, reveal)
 
 
@@ -134,5 +146,5 @@ async def _is_over(session: Session, run: RunRecord) -> bool:
     now = await session.store.run(run.id)
     if now is None or now.status is not RunStatus.RUNNING:
         return True
-    holder = await session.store.holder(run.deployment)
-    return holder is None or holder.run_id != run.id or holder.expires_at < session.clock.now()
+    holder = await live_holder(session, run.deployment)
+    return holder is None or holder.run_id != run.id

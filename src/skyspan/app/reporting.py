@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from skyspan.app.backlog import Backlog
+from skyspan.app.heard import Heard
 from skyspan.contracts.context import Clock
 from skyspan.contracts.engine import Journal
-from skyspan.contracts.store import LogLine, LogStore
+from skyspan.contracts.store import LogWriter
 from skyspan.contracts.transport import Stream
 from skyspan.model.error import StoreUnavailableError
 from skyspan.model.event import StageProgressed
@@ -17,7 +21,6 @@ from skyspan.secrets.redactor import RedactingStream, Redactor
 OnLine = Callable[[str, str], None]
 """Called with the stage's name and a redacted line."""
 
-_FLUSH_LINES = 500
 _FLUSH_AFTER_S = 0.1
 _LONGEST_LINE = 16 * 1024
 
@@ -28,18 +31,33 @@ class RunLog:
     A failing write is kept and raised by `close`, so that a full disk is told once and not by every line.
     """
 
-    def __init__(self, run_id: str, store: LogStore, clock: Clock, on_line: OnLine) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        store: LogWriter,
+        clock: Clock,
+        on_line: OnLine,
+        reached: Callable[[str], None] = lambda _point: None,
+        folder: Path | None = None,
+    ) -> None:
+        """`folder` is where lines wait that come faster than the store takes them."""
         self._run_id, self._store, self._clock, self._on_line = run_id, store, clock, on_line
-        self._lines: list[LogLine] = []
+        self._reached = reached
+        self._backlog = Backlog(run_id, folder)
         self._writing: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
 
-    def add(self, stage: str, attempt: int, stream: Stream, text: str) -> None:
-        """Add a redacted line."""
-        self._on_line(stage, text)
-        if self._failure is not None:
+    def add(self, stage: str, attempt: int, stream: Stream, texts: Sequence[str]) -> None:
+        """Add redacted lines."""
+        for text in texts:
+            self._on_line(stage, text)
+        if self._failure is not None or not texts:
             return
-        self._lines.append(LogLine(self._run_id, 0, self._clock.now(), stage, attempt, stream.value, text))
+        try:
+            self._backlog.add((stage, attempt, stream.value), self._clock.now(), texts)
+        except OSError as error:
+            self._fail(_no_room(error))
+            return
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_soon())
 
@@ -47,6 +65,7 @@ class RunLog:
         """Write what is left. Raises StoreUnavailableError when any line could not be written."""
         while self._writing is not None:
             await self._writing
+        self._backlog.clear()
         if isinstance(self._failure, StoreUnavailableError):
             raise StoreUnavailableError(
                 f"the log of run {self._run_id} is not complete: {self._failure.summary}",
@@ -58,37 +77,60 @@ class RunLog:
 
     async def _write_soon(self) -> None:
         try:
-            if len(self._lines) < _FLUSH_LINES:
+            if not self._backlog.full:
                 await asyncio.sleep(_FLUSH_AFTER_S)
-            while self._lines:
-                lines, self._lines = self._lines, []
-                await self._store.append_log(lines)
+            while self._backlog:
+                blocks = self._backlog.take()
+                self._reached("log.before")
+                await asyncio.gather(*map(self._store.append_log, blocks))
+                self._reached("log.after")
+        except OSError as error:
+            self._fail(_no_room(error))
         except Exception as error:
-            self._failure = error
-            self._lines = []
+            self._fail(error)
         finally:
             self._writing = None
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self._backlog.clear()
+
+
+def _no_room(error: OSError) -> StoreUnavailableError:
+    full = error.errno == errno.ENOSPC
+    what = "no space is left on the disk of the home" if full else str(error.strerror)
+    return StoreUnavailableError(
+        f"{what}: log lines that wait for the store cannot be kept",
+        hint="Free some space, then repeat the command: everything recorded so far is kept.",
+    )
 
 
 class StageReporter:
     """What one attempt at one stage says; implements `contracts.context.Reporter`."""
 
-    def __init__(self, stage: str, attempt: int, log: RunLog, redactor: Redactor, journal: Journal | None) -> None:
+    def __init__(
+        self,
+        stage: str,
+        attempt: int,
+        log: RunLog,
+        redactor: Redactor,
+        journal: Journal | None,
+        heard: Heard | None = None,
+    ) -> None:
+        """`heard` is what the log holds of the attempt already: when that comes again, it is not added again."""
         self._stage, self._attempt, self._log = stage, attempt, log
-        self._redactor, self._journal = redactor, journal
+        self._redactor, self._journal, self._heard = redactor, journal, heard
         self._streams: dict[Stream, _LineStream] = {}
 
     def line(self, text: str, stream: Stream = Stream.OUT) -> None:
         """A log line of the stage."""
-        for part in self._redactor.text(text).splitlines() or [""]:
-            self._log.add(self._stage, self._attempt, stream, part)
+        self._add(stream, self._redactor.text(text).splitlines() or [""])
 
     def output(self, stream: Stream, data: bytes) -> None:
         """Raw output of a child."""
         if stream not in self._streams:
             self._streams[stream] = _LineStream(self._redactor.stream())
-        for text in self._streams[stream].feed(data):
-            self._log.add(self._stage, self._attempt, stream, text)
+        self._add(stream, self._streams[stream].feed(data))
 
     def progress(self, address: str, action: str, state: str, detail: str = "") -> None:
         """A resource moved."""
@@ -103,9 +145,13 @@ class StageReporter:
     def close(self) -> None:
         """The attempt is over: give out unfinished last lines."""
         for stream, lines in self._streams.items():
-            for text in lines.flush():
-                self._log.add(self._stage, self._attempt, stream, text)
+            self._add(stream, lines.flush())
         self._streams = {}
+
+    def _add(self, stream: Stream, texts: Sequence[str]) -> None:
+        if self._heard is not None:
+            texts = [text for text in texts if not self._heard.knows(stream.value, text)]
+        self._log.add(self._stage, self._attempt, stream, texts)
 
 
 class _LineStream:
@@ -116,15 +162,23 @@ class _LineStream:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
-        *lines, self._rest = (self._rest + self._stream.feed(data)).split(b"\n")
-        if len(self._rest) > _LONGEST_LINE:
-            lines, self._rest = [*lines, self._rest], b""
-        return [_text(line) for line in lines]
+        whole, newline, self._rest = (self._rest + self._stream.feed(data)).rpartition(b"\n")
+        lines = _texts(whole) if newline else []
+        # At fixed places, so that the same output makes the same lines wherever it was split.
+        while len(self._rest) > _LONGEST_LINE:
+            lines += _texts(self._rest[:_LONGEST_LINE])
+            self._rest = self._rest[_LONGEST_LINE:]
+        return lines
 
     def flush(self) -> list[str]:
         rest, self._rest = self._rest + self._stream.flush(), b""
-        return [_text(line) for line in rest.split(b"\n")] if rest else []
+        return _texts(rest) if rest else []
 
 
-def _text(line: bytes) -> str:
-    return line.rstrip(b"\r").decode(errors="replace").replace("\x00", "�")
+def _texts(lines: bytes) -> list[str]:
+    """Lines as text. All at once: a newline is part of no other character, so each is decoded as it would be alone."""
+    text = lines.decode(errors="replace")
+    if "\x00" in text:
+        text = text.replace("\x00", "�")
+    texts = text.split("\n")
+    return [line.rstrip("\r") for line in texts] if "\r" in text else texts

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from skyspan.app.clock import SystemClock
+from skyspan.app.passphrase import find_passphrase
 from skyspan.app.settings import Settings
 from skyspan.contracts.context import Clock
-from skyspan.contracts.store import Sealer, Store
+from skyspan.contracts.store import Store
 from skyspan.model.address import DeploymentAddress, is_name
 from skyspan.model.error import UsageError
 from skyspan.model.secret import Secret
 
+if TYPE_CHECKING:
+    from skyspan.contracts.upkeep import Resealing, Upkeep
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Settings, an open store, the keys and the clock."""
+    """Settings, an open store with its care, the keys, what unlocks them, and the clock."""
 
     settings: Settings
     store: Store
-    sealer: Sealer
+    sealer: Resealing
     clock: Clock
+    open_upkeep: Callable[[], Upkeep]
+    passphrase: Secret | None = field(default=None, repr=False)
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """The care of the store."""
+        return self.open_upkeep()
 
     @property
     def person(self) -> str:
-        """Who acts, for other people to read."""
+        """Who is at work, for people to read; no identity to trust."""
         return f"{self.settings.person}@{self.settings.machine}"
 
     def address(self, name: str) -> DeploymentAddress:
@@ -43,10 +55,24 @@ async def open_session(settings: Settings) -> AsyncIterator[Session]:
     from skyspan.store.sql import open_store
 
     clock = SystemClock()
-    passphrase = Secret(settings.passphrase) if settings.passphrase else None
+    passphrase = await find_passphrase(settings)
     sealer = EnvelopeSealer(settings.home, passphrase)
     store = open_store(settings.store, sealer, clock)
     try:
-        yield Session(settings, store, sealer, clock)
+        yield Session(settings, store, sealer, clock, store.upkeep, passphrase)
     finally:
         await store.close()
+
+
+def with_passphrase(session: Session, passphrase: Secret) -> Session:
+    """The same session for a home that is locked with `passphrase` from now on."""
+    from skyspan.secrets.sealing import EnvelopeSealer
+    from skyspan.store.sql import open_store
+
+    sealer = EnvelopeSealer(session.settings.home, passphrase)
+    return replace(
+        session,
+        sealer=sealer,
+        passphrase=passphrase,
+        open_upkeep=open_store(session.settings.store, sealer, session.clock).upkeep,
+    )

@@ -18,6 +18,7 @@ from skyspan.model.error import UsageError
 INPUT_PREFIX = "SKYSPAN_INPUT_"
 DEFAULT_WORKSPACE = "default"
 DEFAULT_CONCURRENCY = 16
+DEFAULT_LEASE_S = 30.0
 
 _PRIVATE_PREFIX = "SKYSPAN_"
 _IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -29,8 +30,9 @@ class Settings:
 
     `store` is a `postgresql://` URL or a path of a SQLite file. `child_env` is what children inherit: the
     environment without Skyspan's own variables. `tool_folders` come before PATH. `known_hosts` is the
-    file of host keys that SSH trusts, `identities` the key files it may offer. `rehearsal_secrets` is a file of secrets
-    for the stand-in world.
+    file of host keys that SSH trusts, `identities` the key files it may offer. `rehearsal_secrets` is a file of
+    secrets for the stand-in world. `lease_s` is how long a run that gives no sign of life keeps its deployment; `fault`
+    names a crash point at which to be killed, for tests. `credentials` is the folder where systemd puts them.
     """
 
     home: Path
@@ -40,6 +42,8 @@ class Settings:
     machine: str
     concurrency: int = DEFAULT_CONCURRENCY
     passphrase: str | None = field(default=None, repr=False)
+    passphrase_command: str | None = None
+    credentials: Path | None = None
     inputs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     child_env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     tool_folders: tuple[Path, ...] = ()
@@ -50,6 +54,8 @@ class Settings:
     user_home: Path = Path("/")
     rehearsal: bool = False
     rehearsal_secrets: Path | None = None
+    lease_s: float = DEFAULT_LEASE_S
+    fault: str = ""
 
 
 def read_settings(
@@ -73,6 +79,8 @@ def read_settings(
         machine=socket.gethostname(),
         concurrency=_count(env, "SKYSPAN_CONCURRENCY", DEFAULT_CONCURRENCY),
         passphrase=env.get("SKYSPAN_PASSPHRASE"),
+        passphrase_command=env.get("SKYSPAN_PASSPHRASE_COMMAND"),
+        credentials=next(iter(_paths(env.get("CREDENTIALS_DIRECTORY", ""))), None),
         inputs={key.removeprefix(INPUT_PREFIX): value for key, value in env.items() if key.startswith(INPUT_PREFIX)},
         child_env={key: value for key, value in env.items() if not key.startswith(_PRIVATE_PREFIX)},
         tool_folders=_tool_folders(env),
@@ -82,6 +90,8 @@ def read_settings(
         ssh_agent=env.get("SSH_AUTH_SOCK"),
         user_home=user_home,
         rehearsal=bool(env.get("SKYSPAN_REHEARSAL")),
+        lease_s=_seconds(env, "SKYSPAN_LEASE_SECONDS", DEFAULT_LEASE_S),
+        fault=env.get("SKYSPAN_FAULT", ""),
         rehearsal_secrets=next(iter(_paths(env.get("SKYSPAN_REHEARSAL_SECRETS", ""))), None),
     )
 
@@ -124,6 +134,19 @@ def _count(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 1000:
         raise UsageError(f"{name} must be a whole number from 1 to 1000, not {text!r}")
     return int(text)
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "")
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.3 <= seconds <= 3600:
+        raise UsageError(f"{name} must be a number of seconds from 0.3 to 3600, not {text!r}")
+    return seconds
 
 
 def _paths(text: str) -> tuple[Path, ...]:

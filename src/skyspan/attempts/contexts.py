@@ -11,6 +11,7 @@ from typing import Protocol
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.engine import Journal
 from skyspan.contracts.host import Host
+from skyspan.contracts.transport import StopLadder
 from skyspan.model.address import StageAddress
 
 
@@ -29,6 +30,10 @@ class ContextRequest:
     deadline: float | None
     journal: Journal
     recorded: bool = True
+    ladder: StopLadder | None = None
+    """How the stage wants its commands stopped; None leaves it to the provider."""
+    resumed: bool = False
+    """Another engine began this attempt, and what it started is to be found again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,34 @@ class ContextFactory(Protocol):
 
     def enter(self, request: ContextRequest) -> AbstractAsyncContextManager[Contexts]:
         """The contexts while the attempt goes on; on leaving, its last log lines are given out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is known of the commands that an attempt started on this machine.
+
+    `unknown` means that nobody can know how one of them ended; `complete` that all that were started are known.
+    """
+
+    started: bool = False
+    unknown: bool = False
+    complete: bool = False
+
+
+class Traces(Protocol):
+    """Knows which commands an engine that was cut off has left behind."""
+
+    async def find(self, stage: str, attempt: int) -> Trace:
+        """What is known of an attempt's commands."""
+        ...
+
+    async def outlast(self, stage: str, attempt: int) -> None:
+        """Wait until none of them runs any more; cancelling stops them in order."""
+        ...
+
+    def forget(self, stage: str, attempt: int) -> None:
+        """They are not asked for again."""
         ...
 
 

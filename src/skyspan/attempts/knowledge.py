@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from skyspan.attempts.board import Board
-from skyspan.attempts.contexts import ContextFactory, SourceDigests
+from skyspan.attempts.contexts import ContextFactory, SourceDigests, Traces
 from skyspan.contracts.context import Clock
 from skyspan.contracts.provider import Providers
 from skyspan.contracts.store import StageRecord
@@ -42,13 +42,15 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts work with. `fingerprint_key` keys the digests of settings, as those may hold secrets."""
+    """What attempts work with. `fingerprint_key` keys the digests of settings, as those may hold secrets; `traces` is
+    there when a run is carried on that another engine began."""
 
     providers: Providers
     contexts: ContextFactory
     digests: SourceDigests
     clock: Clock
     fingerprint_key: bytes
+    traces: Traces | None = None
 
 
 class Knowledge:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from skyspan.attempts.converge import converge
 from skyspan.attempts.knowledge import Knowledge
 from skyspan.attempts.look import check, plan
+from skyspan.attempts.settle import CutOff, Deed, carry_on
 from skyspan.attempts.suspend import start, stop
 from skyspan.attempts.teardown import destroy, remove
 from skyspan.attempts.work import Work
@@ -15,14 +16,12 @@ from skyspan.contracts.engine import Journal, Outcome
 from skyspan.model.error import StageError
 from skyspan.model.lifecycle import Verb
 
-Deed: TypeAlias = Callable[[Work], Awaitable[Outcome]]
-
 
 class StagePerformer:
-    """Implements `contracts.engine.Performer` for one run."""
+    """Implements `contracts.engine.Performer` for one run; `cut` are attempts that another engine was cut off in."""
 
-    def __init__(self, know: Knowledge) -> None:
-        self._know = know
+    def __init__(self, know: Knowledge, cut: Mapping[str, CutOff] = MappingProxyType({})) -> None:
+        self._know, self._cut = know, cut
 
     async def perform(self, stage: str, attempt: int, journal: Journal) -> Outcome:
         """Do what the run's verb means for the stage."""
@@ -30,8 +29,11 @@ class StagePerformer:
         outline = know.outline(stage)
         deadline = None if outline.timeout_s is None else know.means.clock.monotonic() + outline.timeout_s
         work = Work(know, stage, attempt, journal, deadline)
+        deed, cut = _deed(know.verb, removed=outline.removed), self._cut.get(stage)
         try:
-            return await _deed(know.verb, removed=outline.removed)(work)
+            if cut is not None and cut.attempt == attempt:
+                return await carry_on(work, cut, deed)
+            return await deed(work)
         except StageError as error:
             return work.failed(error)
 

@@ -14,6 +14,7 @@ from skyspan.contracts.context import ReadContext
 from skyspan.contracts.engine import Journal, Outcome
 from skyspan.contracts.host import Host
 from skyspan.contracts.store import StageRecord
+from skyspan.contracts.transport import StopLadder
 from skyspan.model.address import StageAddress
 from skyspan.model.change import Change
 from skyspan.model.error import StageError
@@ -24,13 +25,15 @@ from skyspan.model.value import OutputValue, concealed, secrets_in
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An attempt at a stage. `deadline` is a monotonic time or None."""
+    """An attempt at a stage. `deadline` is a monotonic time or None; `resumed` that another engine began it, and what
+    it started is to be found again."""
 
     know: Knowledge
     stage: str
     attempt: int
     journal: Journal
     deadline: float | None
+    resumed: bool = False
 
     @property
     def address(self) -> StageAddress:
@@ -46,9 +49,23 @@ class Work:
         """The provider's contexts for this attempt."""
         where = folder or self.know.wish.folder
         request = ContextRequest(
-            self.address, where, hosts, self.attempt, self.deadline, self.journal, recorded=self.record is not None
+            self.address,
+            where,
+            hosts,
+            self.attempt,
+            self.deadline,
+            self.journal,
+            recorded=self.record is not None,
+            ladder=self._ladder(),
+            resumed=self.resumed,
         )
         return self.know.means.contexts.enter(request)
+
+    def _ladder(self) -> StopLadder | None:
+        declared = self.know.declared(self.stage)
+        if declared is None or declared.cancel is None:
+            return None
+        return StopLadder(declared.cancel.first, declared.cancel.second)
 
     def planned(self, change: Change) -> None:
         """Say what would be done."""

@@ -30,6 +30,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "stop": "skyspan.cli.verbs.lifecycle:stop",
         "destroy": "skyspan.cli.verbs.lifecycle:destroy",
         "cancel": "skyspan.cli.verbs.cancel:cancel",
+        "resume": "skyspan.cli.verbs.resume:resume",
+        "retry": "skyspan.cli.verbs.retry:retry",
         "list": "skyspan.cli.verbs.listing:list_deployments",
         "status": "skyspan.cli.verbs.status:status",
         "check": "skyspan.cli.verbs.check:check",
@@ -39,9 +41,16 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "logs": "skyspan.cli.verbs.logs:logs",
         "outputs": "skyspan.cli.verbs.outputs:outputs",
         "links": "skyspan.cli.verbs.outputs:links",
+        "state": "skyspan.cli.verbs.state:state",
         "secrets": "skyspan.cli.verbs.secrets:secrets",
         "providers": "skyspan.cli.verbs.providers:providers",
         "doctor": "skyspan.cli.verbs.doctor:doctor",
+        "backup": "skyspan.cli.verbs.backup:backup",
+        "restore": "skyspan.cli.verbs.backup:restore",
+        "export": "skyspan.cli.verbs.export:export",
+        "import": "skyspan.cli.verbs.export:import_",
+        "prune": "skyspan.cli.verbs.prune:prune",
+        "audit": "skyspan.cli.verbs.audit:audit",
         "rehearse": "skyspan.cli.verbs.rehearse:rehearse",
     }
 )
@@ -54,10 +63,11 @@ One deployment across clouds, clusters, hosts and labs,
 and the link between them.
 
   Write     init  validate  graph  schema
-  Change    plan  up  create  start  stop  destroy  cancel
+  Change    plan  up  create  start  stop  destroy  cancel  resume  retry
   Look      list  status  check  runs  show  events  logs  outputs  links
   Rehearse  rehearse run  rehearse exec
-  Manage    secrets  providers  doctor
+  Manage    secrets  providers  doctor  state
+  Keep      backup  restore  export  import  prune  audit
 
 Options, before or after the verb:
   --home DIR       where state is kept [SKYSPAN_HOME; ~/.local/state/skyspan]

@@ -25,14 +25,15 @@ EXIT_CANCELLED = 130
 
 async def run_and_show(session: Session, given: Globals, request: Request) -> Result:
     """Carry out the run under the view that fits the terminal; a plan in a script is shown as its result alone."""
-    from skyspan.app.runs import Watcher, carry_out
+    from skyspan.app.recovery import run_request
+    from skyspan.app.runs import Watcher
     from skyspan.cli.views.problem import show_diagnostics
     from skyspan.cli.views.run import Quiet, run_view
 
     looking = request.verb is Verb.PLAN and not on_terminal()
     view = Quiet() if looking and not given.debug else run_view(debug=given.debug)
     with view:
-        return await carry_out(session, request, Watcher(view.event, view.line, show_diagnostics))
+        return await run_request(session, request, Watcher(view.event, view.line, show_diagnostics))
 
 
 def finish(given: Globals, result: Result, verb: Verb, *, strict: bool = False) -> int:
@@ -60,14 +61,16 @@ def exit_status(status: RunStatus, *, strict: bool) -> int:
             return EXIT_FAILED
 
 
-def agree(question: str, yes: bool, show: Callable[[], None]) -> bool:
+def agree(
+    question: str, yes: bool, show: Callable[[], None], hint: str = "look with `skyspan plan`, then give --yes"
+) -> bool:
     """Whether the person agrees to what `show` shows. Raises UsageError where nobody can be asked."""
     if yes:
         return True
     if not on_terminal():
         raise UsageError(
             "this would change things, and there is no terminal to ask on",
-            hint="look with `skyspan plan`, then give --yes",
+            hint=hint,
         )
     show()
     with _ctrl_c_ends_the_question():
@@ -101,7 +104,11 @@ def _next_steps(document: dict[str, Any], verb: Verb) -> tuple[str, ...]:
     if run["status"] == "failed" and verb is Verb.CHECK:
         return (f"skyspan plan   # what bringing {name} back would do", "skyspan up     # do it")
     if run["status"] in ("failed", "degraded") and failed:
-        return (f"skyspan logs {name} --stage {failed[0]}", f"skyspan {verb.value}   # goes on where it stopped")
+        return (
+            f"skyspan logs {name} --stage {failed[0]}",
+            f"skyspan {verb.value}   # goes on where it stopped",
+            f"skyspan retry {name} --from {failed[0]}   # the same, with the composition and inputs of then",
+        )
     if run["status"] == "cancelled":
         return (f"skyspan {verb.value}   # goes on where it stopped",)
     if verb is Verb.UP and any(stage["outputs"] for stage in document["stages"]):

@@ -112,6 +112,9 @@ class ReadContext:
     `folder` is the composition's folder (read only by convention); `work` is the stage's own folder, kept between
     runs, free to be written by reading verbs too, and possibly missing at any time. `attempt` counts from 1;
     `deadline` is a monotonic time or None. `rehearsal` is true inside a rehearsal.
+    `attempt_id` names this attempt at the stage for ever, no other has it; empty where there is no run. Files in `work`
+    whose names end with `.` and that id are the attempt's own: they are removed once its outcome is recorded.
+    `resumed` is true when another engine began this attempt and was cut off: what it did may have been done already.
     """
 
     address: StageAddress
@@ -126,6 +129,8 @@ class ReadContext:
     attempt: int = 1
     deadline: float | None = None
     rehearsal: bool = False
+    attempt_id: str = ""
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

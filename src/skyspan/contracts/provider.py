@@ -107,6 +107,25 @@ class SupportsStart(Protocol):
 
 
 @runtime_checkable
+class SupportsDoubt(Protocol):
+    """Cannot always see whether an effect took place."""
+
+    async def in_doubt(self, spec: Any, effect: str, ctx: ReadContext, *, untouched: bool) -> str:
+        """Why nobody can tell whether the effect (apply or start) of an attempt that was cut off took place; empty when
+        observing tells. `untouched` is true when it is certain that no command was started on this machine."""
+        ...
+
+
+@runtime_checkable
+class SupportsCarryOn(Protocol):
+    """An apply or start that another engine began runs the same commands again, so that each finds its result."""
+
+    def carries_on(self, spec: Any) -> bool:
+        """Whether that is so for this stage (pure). Otherwise its commands are outlasted, and it looks anew."""
+        ...
+
+
+@runtime_checkable
 class SupportsLinks(Protocol):
     """Its stages are links between hosts."""
 

@@ -118,6 +118,15 @@ class RetryPolicy(Model):
     """`transient`: only failures that a later attempt can mend (a host that does not answer); `any`: every failure."""
 
 
+class CancelPolicy(Model):
+    """How patiently running commands are stopped, on cancellation and after a timeout."""
+
+    first: Seconds
+    """How long they have to save and to end after the first interrupt."""
+    second: Seconds = 5.0
+    """How long after the second one; then they are killed with all that they started."""
+
+
 class StageDeclaration(Model):
     """One provider action of the composition."""
 
@@ -135,6 +144,8 @@ class StageDeclaration(Model):
     """When a failed attempt is repeated."""
     timeout: Seconds | None = None
     """How long one attempt may take."""
+    cancel: CancelPolicy | None = None
+    """How patiently its commands are stopped; default: as its provider knows best (Terraform gets minutes)."""
     outputs: dict[OutputName, OutputDeclaration] = Field(default_factory=dict)
     """The contract of its outputs."""
     prevent_destroy: bool = False

@@ -21,6 +21,8 @@ SkyspanError
     ├── CredentialsError       somebody refused our credentials
     ├── OutputError            outputs are missing or not of their declared type
     ├── NotReadyError          applied, but did not become healthy in time
+    ├── StateLockedError       somebody else holds the lock on a stage's state
+    ├── InDoubtError           an effect was cut off, and nobody can know whether it took place
     ├── StageTimeoutError      the stage did not end within its `timeout`
     └── InternalError          a provider, or Skyspan itself, raised what it should not: a bug
 """
@@ -184,6 +186,16 @@ class NotReadyError(StageError):
     """Applied, but it did not become healthy before its deadline; the detail names the failing leg."""
 
     default_retry = Retry.LATER
+
+
+class StateLockedError(StageError):
+    """Somebody else holds the lock on a stage's state; the summary names who and since when."""
+
+    default_retry = Retry.LATER
+
+
+class InDoubtError(StageError):
+    """An effect was cut off, and nobody can know whether it took place; the hint says how to settle it."""
 
 
 class StageTimeoutError(StageError):

@@ -40,6 +40,8 @@ class RunStarted:
     fail_fast: bool = False
     requested_by: str = ""
     composition_digest: str = ""
+    approved: Mapping[str, Mapping[str, Any]] | None = None
+    """The changes of the plan that was agreed to, by stage (`Change.record()`); None without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,11 @@ class DeploymentStatus(StrEnum):
     DESTROYING = "destroying"
     DESTROYED = "destroyed"
 
+    @property
+    def busy(self) -> bool:
+        """Whether it stands so only while a run goes on."""
+        return self not in _SETTLED
+
 
 _D = DeploymentStatus
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from skyspan.app.holding import RUN_VARIABLE, held
+from skyspan.app.alive import interrupted_run, live_holder
+from skyspan.app.holding import held, new_run_id
 from skyspan.app.session import Session
 from skyspan.app.settings import read_settings
 from skyspan.contracts.store import Batch, DeploymentRecord, Lease, RunRecord
+from skyspan.contracts.upkeep import Upkeep
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.error import FencedError, RefusedError, StoreError
 from skyspan.model.event import RunStarted, StageOutline, StageStarted
-from skyspan.model.lifecycle import RunStatus, StageStatus, Verb
+from skyspan.model.lifecycle import Verb
 from skyspan.secrets.sealing import EnvelopeSealer
 from skyspan.testing.fake_clock import FakeClock
 from skyspan.testing.memory_store import MemoryStore
-from skyspan.transports.leftovers import leftovers
+from skyspan.transports.keeper.identity import boot_id
 
 SITE = DeploymentAddress("default", "site")
 
@@ -26,7 +28,15 @@ SITE = DeploymentAddress("default", "site")
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
     settings = read_settings(str(tmp_path / "home"), environ={})
-    return Session(settings, MemoryStore(), EnvelopeSealer(tmp_path / "home"), FakeClock())
+    return Session(settings, MemoryStore(), EnvelopeSealer(tmp_path / "home"), FakeClock(), no_upkeep)
+
+
+def no_upkeep() -> Upkeep:
+    raise AssertionError("holding takes no care of the store")
+
+
+def holding(session: Session, verb: Verb = Verb.UP, run_id: str = "") -> AbstractAsyncContextManager[Lease]:
+    return held(session, SITE, verb, run_id or new_run_id(), lambda _point: None)
 
 
 def signs(session: Session) -> list[str]:
@@ -43,44 +53,65 @@ async def dead_run(session: Session, *, sign: bool = True) -> Lease:
     await session.store.append(lease.run_id, lease, Batch(((now, started), (now, StageStarted("a", 1)))))
     if sign:
         folder = session.settings.home / "running"
-        folder.mkdir(parents=True)
-        (folder / lease.run_id).touch()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / lease.run_id).write_text(boot_id())
     return lease
 
 
 async def test_a_second_run_is_refused_and_what_it_held_is_given_up_afterwards(session: Session) -> None:
-    async with held(session, SITE, Verb.UP) as lease:
+    async with holding(session, Verb.UP) as lease:
         assert signs(session) == [lease.run_id]
         with pytest.raises(RefusedError, match=lease.run_id):
-            async with held(session, SITE, Verb.DESTROY):
+            async with holding(session, Verb.DESTROY):
                 pass
         assert signs(session) == [lease.run_id], "the one that was refused leaves nothing"
     assert signs(session) == []
-    async with held(session, SITE, Verb.UP) as again:
+    async with holding(session, Verb.UP) as again:
         assert again.epoch > lease.epoch
 
 
-async def test_a_run_that_died_here_is_taken_over_at_once_and_its_end_is_told(session: Session) -> None:
+async def test_from_a_run_that_died_here_the_deployment_is_taken_at_once(session: Session) -> None:
     dead = await dead_run(session)
-    async with held(session, SITE, Verb.UP) as lease:
+    assert await live_holder(session, SITE) is None
+    interrupted = await interrupted_run(session, SITE)
+    assert interrupted is not None
+    assert interrupted.id == dead.run_id
+    async with holding(session) as lease:
         assert lease.epoch > dead.epoch
         assert signs(session) == [lease.run_id]
-    run = await session.store.run(dead.run_id)
-    assert run is not None
-    assert (run.status, run.reason) == (RunStatus.LOST, "its process died")
-    statuses = {row.name: row.status for row in await session.store.stage_runs(dead.run_id)}
-    assert statuses == {"a": StageStatus.LOST, "b": StageStatus.CANCELLED}
+        assert await live_holder(session, SITE) == lease
     with pytest.raises(FencedError):
         await session.store.append(dead.run_id, dead, Batch(((0.0, StageStarted("b", 1)),)))
+
+
+async def test_a_run_that_died_here_is_carried_on_under_its_own_name_once_at_a_time(session: Session) -> None:
+    dead = await dead_run(session)
+    async with holding(session, run_id=dead.run_id) as lease:
+        assert (lease.run_id, lease.epoch > dead.epoch) == (dead.run_id, True)
+        with pytest.raises(RefusedError, match=dead.run_id):
+            async with holding(session, run_id=dead.run_id):
+                pass
+        assert signs(session) == [dead.run_id], "the one that was refused takes nothing away"
+    assert signs(session) == []
+
+
+async def test_a_run_that_is_at_work_is_not_interrupted(session: Session) -> None:
+    assert await interrupted_run(session, SITE) is None
+    async with holding(session) as lease:
+        await session.store.save_deployment(DeploymentRecord(SITE))
+        await session.store.begin_run(RunRecord(lease.run_id, SITE, Verb.UP), lease)
+        assert await interrupted_run(session, SITE) is None
+    left = await interrupted_run(session, SITE)
+    assert left is not None
 
 
 async def test_of_a_run_elsewhere_nothing_is_known_so_it_is_waited_for(session: Session) -> None:
     await dead_run(session, sign=False)
     with pytest.raises(RefusedError):
-        async with held(session, SITE, Verb.UP):
+        async with holding(session, Verb.UP):
             pass
     await session.clock.sleep(31)
-    async with held(session, SITE, Verb.UP):
+    async with holding(session, Verb.UP):
         pass
 
 
@@ -93,27 +124,57 @@ async def test_a_lease_that_cannot_be_given_up_is_found_by_the_next_run(session:
     assert isinstance(memory, MemoryStore)
     full = Full()
     full._memory = memory._memory
-    broken = Session(session.settings, full, session.sealer, session.clock)
-    async with held(broken, SITE, Verb.UP) as lease:
+    broken = Session(session.settings, full, session.sealer, session.clock, no_upkeep)
+    async with holding(broken, Verb.UP) as lease:
         pass
     assert signs(session) == [lease.run_id]
-    async with held(session, SITE, Verb.UP):
+    async with holding(session, Verb.UP):
         pass
     assert signs(session) == []
 
 
-def test_processes_are_found_by_what_they_were_started_with(tmp_path: Path) -> None:
-    processes = {
-        "101": b"PATH=/bin\0SKYSPAN_RUN=abc\0",
-        "99": b"SKYSPAN_RUN=abc\0",
-        "102": b"SKYSPAN_RUN=abcd\0",
-        "103": b"",
-        str(os.getpid()): b"SKYSPAN_RUN=abc\0",
-        "self": b"SKYSPAN_RUN=abc\0",
-    }
-    for name, environ in processes.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "environ").write_bytes(environ)
-        (tmp_path / name / "comm").write_text("sh\n")
-    (tmp_path / "104").mkdir()
-    assert [(item.pid, item.name) for item in leftovers(RUN_VARIABLE, "abc", tmp_path)] == [(99, "sh"), (101, "sh")]
+async def test_a_sign_that_was_copied_from_another_machine_says_nothing(session: Session) -> None:
+    dead = await dead_run(session)
+    sign = session.settings.home / "running" / dead.run_id
+    for copied in ("5f3e-of-another-boot 77aa-of-another-machine", "", "\x00\xff half a"):
+        sign.write_text(copied)
+        assert await live_holder(session, SITE) == dead
+        with pytest.raises(RefusedError, match="ann@box"):
+            async with holding(session):
+                pass
+        with pytest.raises(RefusedError):
+            async with holding(session, run_id=dead.run_id):
+                pass
+        sign.write_text(copied)
+    await session.clock.sleep(31)
+    async with holding(session) as lease:
+        assert lease.epoch > dead.epoch
+
+
+async def test_a_machine_that_was_started_anew_knows_its_own_signs(session: Session, tmp_path: Path) -> None:
+    dead = await dead_run(session)
+    machine = Path("/etc/machine-id")
+    if not machine.exists():
+        return
+    (session.settings.home / "running" / dead.run_id).write_text(f"an-earlier-boot {machine.read_text().strip()}")
+    assert await live_holder(session, SITE) is None
+    async with holding(session, run_id=dead.run_id) as lease:
+        assert lease.epoch > dead.epoch
+
+
+async def test_a_clock_that_is_set_back_an_hour_hides_no_death_and_ends_no_life(session: Session) -> None:
+    clock = session.clock
+    assert isinstance(clock, FakeClock)
+    async with holding(session) as living:
+        clock.turn(-3600)
+        holder = await live_holder(session, SITE)
+        assert holder is not None
+        assert holder.epoch == living.epoch
+        with pytest.raises(RefusedError):
+            async with holding(session):
+                pass
+    dead = await dead_run(session)
+    clock.turn(-3600)
+    assert await live_holder(session, SITE) is None
+    async with holding(session) as lease:
+        assert lease.epoch == dead.epoch + 1

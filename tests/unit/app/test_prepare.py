@@ -10,6 +10,7 @@ from skyspan.app.prepare import Given, Prepared, prepare, read_secrets, recall
 from skyspan.app.session import Session
 from skyspan.app.settings import read_settings
 from skyspan.contracts.store import DeploymentRecord
+from skyspan.contracts.upkeep import Upkeep
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.error import CompositionError, UsageError
 from skyspan.model.secret import Secret
@@ -31,7 +32,11 @@ stages:
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
     settings = read_settings(str(tmp_path / "home"), environ={"SKYSPAN_INPUT_WORD": "from-environment"})
-    return Session(settings, MemoryStore(), EnvelopeSealer(tmp_path / "home"), FakeClock())
+    return Session(settings, MemoryStore(), EnvelopeSealer(tmp_path / "home"), FakeClock(), no_upkeep)
+
+
+def no_upkeep() -> Upkeep:
+    raise AssertionError("preparing takes no care of the store")
 
 
 @pytest.fixture

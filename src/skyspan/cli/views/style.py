@@ -38,6 +38,7 @@ STATUS_LOOKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "failed": ("✗", "red"),
         "down": ("✗", "red"),
         "lost": ("?", "red"),
+        "interrupted": ("!", "red"),
     }
 )
 

@@ -16,27 +16,46 @@ Document = Mapping[str, Any]
 def show_deployments(document: Document) -> None:
     """`skyspan list`."""
     rows = [
-        (item["deployment"], status(item["status"]), status(item["health"]), item["updated_at"] or "", item["folder"])
+        (
+            item["deployment"],
+            status("interrupted" if item["interrupted"] else item["status"]),
+            status(item["health"]),
+            item["updated_at"] or "",
+            item["folder"],
+        )
         for item in document["deployments"]
     ]
     if not rows:
         click.echo("no deployments yet: write a composition with `skyspan init`, then `skyspan up`")
         return
     click.echo(columns(rows, ("deployment", "status", "health", "updated", "folder")))
+    for item in document["deployments"]:
+        if item["interrupted"]:
+            click.echo(f"\n{item['deployment']} was interrupted, as its engine is gone")
+            _show_ways_on(item["deployment"])
 
 
 def show_status(document: Document) -> None:
     """`skyspan status NAME`."""
-    click.echo(
-        f"{click.style(document['deployment'], bold=True)}  {status(document['status'])}  health: {document['health']}"
-    )
+    cut_off = document["interrupted"]
+    stands = status("interrupted" if cut_off else document["status"])
+    click.echo(f"{click.style(document['deployment'], bold=True)}  {stands}  health: {document['health']}")
     run = document["run"]
     if run is None:
         click.echo("no run yet: skyspan up")
         return
     took = f", took {duration(run['duration_s'])}" if run["duration_s"] is not None else ""
-    click.echo(f"last run {run['id']}: {run['verb']} {status(run['status'])}, started {run['started_at']}{took}\n")
+    ran = status("interrupted" if cut_off else run["status"])
+    click.echo(f"last run {run['id']}: {run['verb']} {ran}, started {run['started_at']}{took}\n")
     show_stages(document["stages"])
+    if cut_off:
+        click.echo("\ninterrupted, as its engine is gone:")
+        _show_ways_on(document["deployment"])
+
+
+def _show_ways_on(name: str) -> None:
+    """What to type after an interruption."""
+    click.echo(f"  next: skyspan resume {name}   # finishes it\n        skyspan cancel {name}   # ends it")
 
 
 def show_stages(stages: Sequence[Document]) -> None:
@@ -143,6 +162,15 @@ def show_event(event: Document) -> None:
 def show_names(names: Sequence[str], none: str) -> None:
     """A plain list, or what to do when it is empty."""
     click.echo("\n".join(names) if names else none)
+
+
+def show_accesses(document: Document) -> None:
+    """`skyspan audit`."""
+    rows = [
+        (item["at"] or "", item["who"], item["what"], item["deployment"] or "", item["detail"])
+        for item in document["accesses"]
+    ]
+    click.echo(columns(rows, ("at", "who", "what", "deployment", "detail")) if rows else "nothing secret was shown yet")
 
 
 def show_providers(document: Document) -> None:
