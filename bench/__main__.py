@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from bench import keeping, overhead, starting, tools
+from bench import keeping, log_throughput, overhead, reattaching, starting, tools
 from bench.processes import BrokenRunError
 from bench.report import Measure, table
 from bench.world import World, open_world
@@ -32,6 +32,8 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "list": keeping.listing,
         "memory": keeping.memory,
         "redaction": keeping.redaction,
+        "reattach": reattaching.reattach,
+        "log": log_throughput.log_throughput,
     }
 )
 

@@ -122,10 +122,10 @@ def _peak(world: World, argv: Sequence[str | Path], folder: Path) -> float:
 
 def redaction(world: World) -> list[Measure]:
     """How fast output passes the redactor, as a child's stream arrives: in pieces."""
-    text = _output(world.size(16, 4))
+    text = log_text(world.size(16, 4))
     measures = []
     for count in (1, 50):
-        secrets = _secrets(count)
+        secrets = sample_secrets(count)
         subjects: dict[str, Callable[[], float]] = {
             SELF: partial(_redactor, text, secrets),
             "re, one alternation": partial(_expression, text, secrets),
@@ -142,16 +142,16 @@ def redaction(world: World) -> list[Measure]:
     return measures
 
 
-def _secrets(count: int) -> list[str]:
+def sample_secrets(count: int) -> list[str]:
     source = random.Random(SEED)
     return ["".join(source.choices("abcdefghkmnpqrstuvwxyzABCDEFG23456789", k=24)) for _ in range(count)]
 
 
-def _output(megabytes: int) -> bytes:
+def log_text(megabytes: int) -> bytes:
     source = random.Random(SEED)
     words = ["aws_instance.gw:", "Creating...", "still", "creating", "[10s", "elapsed]", "id=i-0abc", "ok:", "changed="]
     lines = [" ".join(source.choices(words, k=source.randint(4, 14))) for _ in range(4000)]
-    secret = _secrets(1)[0]
+    secret = sample_secrets(1)[0]
     lines[::400] = [f"token={secret}"] * len(lines[::400])
     block = ("\n".join(lines) + "\n").encode()
     return block * (megabytes * 1_000_000 // len(block) + 1)
