@@ -26,7 +26,7 @@ from skyspan.providers.terraform.version import constraint_problem, parse_versio
 SAMPLES = Path(__file__).parent / "terraform_samples"
 SOURCES = Sources("cloud", "/work/scratch/x")
 
-INVOCATION = Invocation(Path("/bin/tofu"), Path("/work/tree/cloud"), {"A": "b"}, Path("/v.json"), 4)
+INVOCATION = Invocation(Path("/bin/tofu"), Path("/stage/tree/cloud"), {"A": "b"}, Path("/v.json"), 4)
 
 
 @pytest.mark.parametrize("source", ["/etc", "../other", "a/../../b", ""])
@@ -93,7 +93,7 @@ def test_commands_read_or_write_and_only_writing_ones_get_minutes_to_stop() -> N
     assert {command.effect for command in writing} == {Effect.WRITE}
     assert {command.ladder for command in writing} == {PATIENT}
     assert all(command.ladder.first_s < 60 for command in reading)
-    assert all(command.cwd == "/work/tree/cloud" for command in reading + writing)
+    assert all(command.cwd == "/stage/tree/cloud" for command in reading + writing)
 
 
 def test_commands_are_as_the_tools_want_them() -> None:
