@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from skyspan.contracts.context import Clock, KeptWriter
+from skyspan.providers.terraform.finishing import completed
 from skyspan.providers.terraform.journal import KEPT_JOURNAL, Journal
 from skyspan.providers.terraform.parse import Moved
 
@@ -54,5 +55,5 @@ class Recorder:
             if self.journal is not self._written:
                 self._written = journal = self.journal
                 # A write that was begun is finished: half a write is worth nothing.
-                await asyncio.shield(self._kept.put(KEPT_JOURNAL, journal.dump()))
+                await completed(self._kept.put(KEPT_JOURNAL, journal.dump()))
             await self._clock.sleep(_PAUSE_S)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from skyspan.contracts.context import Kept, ReadContext, StageContext
 from skyspan.contracts.transport import Stream
@@ -14,6 +12,7 @@ from skyspan.model.error import Retry, StageError, StateLockedError
 from skyspan.model.value import digest
 from skyspan.providers.terraform.endpoint.server import Refusal
 from skyspan.providers.terraform.endpoint.vault import Vault, read_lock, replace_state
+from skyspan.providers.terraform.finishing import completed
 from skyspan.providers.terraform.holder import ATTEMPT_VARIABLE, Holder, Standing, processes_of, standing, this_machine
 from skyspan.providers.terraform.journal import KEPT_JOURNAL, Creation, Journal
 from skyspan.providers.terraform.lookup import tagging_environment
@@ -179,17 +178,3 @@ async def _finish(session: Session, ctx: StageContext, recorder: Recorder) -> No
     else:
         await ctx.kept.put(KEPT_JOURNAL, left.dump())
     session.endpoint.raise_failure()
-
-
-async def completed(work: Coroutine[Any, Any, None]) -> None:
-    """Finish `work` even when we are cancelled meanwhile, then be cancelled."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled:
-        raise cancelled
