@@ -35,6 +35,7 @@ check: setup ## what every change must pass, in minutes
 
 test: tools ## everything: the checks, then the tests with real tools (as root)
 	@tools/debian test
+	@tools/build test
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -q -n 2 $(wildcard tests/integration tests/chaos)
 

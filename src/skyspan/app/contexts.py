@@ -16,6 +16,7 @@ from skyspan.app.settings import ToolFinder
 from skyspan.attempts.contexts import ContextRequest, Contexts
 from skyspan.contracts.context import KeptWriter, ReadContext, StageContext
 from skyspan.contracts.transport import Reader, StopLadder, Transport
+from skyspan.model.secret import Secret
 from skyspan.secrets.redactor import Redactor
 from skyspan.transports.dialler import HostDialler
 from skyspan.transports.guarded import GuardedTransport
@@ -35,6 +36,18 @@ class ReadPlaces:
     def reach(self, host: str | None) -> Reader:
         """The place where `host` is; None is this machine."""
         return ReadOnly(self.dialler.reach(host))
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVariables:
+    """The environment, every value a secret; implements `contracts.context.Variables`."""
+
+    environment: Mapping[str, str] = field(repr=False)
+
+    def get(self, name: str) -> Secret | None:
+        """The value of `name`; None where it is not set or empty."""
+        value = self.environment.get(name)
+        return Secret(value) if value else None
 
 
 class NothingKept:
@@ -150,6 +163,7 @@ class RunContexts:
             "rehearsal": self.session.settings.rehearsal,
             "attempt_id": f"{self.run_id}.{request.attempt}",
             "resumed": request.resumed,
+            "variables": SecretVariables(self.session.settings.child_env),
         }
         seen = kept if request.recorded else NothingKept()
         writable = WritePlaces(places, here, self.keeping, request.ladder)

@@ -1,4 +1,4 @@
-"""A deployment on its way to another machine, in an age file: records, what stages keep, the secrets it reads."""
+"""A deployment on its way to another machine, in an age file: records, what stages keep, secrets and templates."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from skyspan import __version__
 from skyspan.app.audit import remember
 from skyspan.app.documents import Document, timestamp
+from skyspan.app.library import copies
 from skyspan.app.prepare import secrets_read
 from skyspan.app.queries import find_deployment
 from skyspan.app.session import Session
@@ -40,7 +41,11 @@ async def export(
         portion = await session.upkeep.take_out(record.address)
         if portion is None:
             raise NotFoundError(f"there is no deployment {name!r}")
-        portion = replace(portion, secrets=await _secrets(session, portion.deployment))
+        portion = replace(
+            portion,
+            secrets=await _secrets(session, portion.deployment),
+            connections=await _connections(session, portion.deployment),
+        )
         data = json.dumps(_document(portion, session)).encode()
         sealed = age.encrypt_to(recipients, data) if passphrase is None else age.encrypt_with(passphrase, data)
         whom = ", ".join(recipients) if passphrase is None else "a passphrase"
@@ -73,6 +78,10 @@ async def open_export(
         here = await session.store.secret(session.settings.workspace, secret_name)
         if here is not None and here != secret:
             replaces.append(f"secret {secret_name}")
+    for connection, text in portion.connections.items():
+        known = await session.store.connection(session.settings.workspace, connection)
+        if known is not None and known.text != text:
+            replaces.append(f"connection {connection}")
     return Arriving(portion, tuple(replaces))
 
 
@@ -126,6 +135,14 @@ async def _secrets(session: Session, record: DeploymentRecord) -> Mapping[str, S
     return {name: secret for name, secret in found.items() if secret is not None}
 
 
+async def _connections(session: Session, record: DeploymentRecord) -> Mapping[str, str]:
+    """The templates that it was brought up with, as they are in the workspace now."""
+    workspace = record.address.workspace
+    names = sorted(copies(record.composition.get("connections") or {}))
+    found = {name: await session.store.connection(workspace, name) for name in names}
+    return {name: template.text for name, template in found.items() if template is not None}
+
+
 def _document(portion: Portion, session: Session) -> dict[str, Any]:
     record = portion.deployment
     return {
@@ -147,6 +164,7 @@ def _document(portion: Portion, session: Session) -> dict[str, Any]:
             for stage, items in portion.kept.items()
         },
         "secrets": {name: secret.reveal() for name, secret in portion.secrets.items()},
+        "connections": dict(portion.connections),
     }
 
 
@@ -189,7 +207,10 @@ def _portion(data: bytes, workspace: str, name: str | None) -> Portion:
             for stage, items in document["kept"].items()
         }
         secrets = {item: Secret(text) for item, text in document["secrets"].items()}
-        return Portion(record, tuple(_stage(address, item) for item in document["stages"]), kept, secrets)
+        stages = tuple(_stage(address, item) for item in document["stages"])
+        # Files of before there were templates have none.
+        connections = {item: str(text) for item, text in document.get("connections", {}).items() if is_name(item)}
+        return Portion(record, stages, kept, secrets, connections)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreCorruptError(
             "what the file holds makes no sense", detail=f"{type(error).__name__}: {error}"
@@ -220,4 +241,5 @@ def _summary(portion: Portion, path: Path) -> Document:
         "folder": portion.deployment.folder,
         "stages": [stage.address.name for stage in portion.stages],
         "secrets": sorted(portion.secrets),
+        "connections": sorted(portion.connections),
     }

@@ -24,6 +24,7 @@ from skyspan.attempts.knowledge import Knowledge, Means, Wish
 from skyspan.attempts.performer import StagePerformer
 from skyspan.attempts.settle import cut_off, remember_ends
 from skyspan.contracts.store import DeploymentRecord, Lease, RunRecord, StageRecord
+from skyspan.contracts.watch import Repair
 from skyspan.drivers.local import Aim, LocalDriver, Pace
 from skyspan.engine.faults import Fault, FaultPlan
 from skyspan.model.address import DeploymentAddress
@@ -58,6 +59,8 @@ class Request:
     approved: Mapping[str, Change] | None = None
     chosen: frozenset[str] | None = None
     """Exactly these stages; what others came to before counts."""
+    repairs: Mapping[str, Repair] = field(default_factory=dict)
+    """By stage, the step that a repair takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,7 @@ class RunEngine:
             secrets=secrets,
             approved=request.approved,
             home=session.settings.user_home,
+            repairs=request.repairs,
         )
         means = Means(self._registry, self._contexts, FileDigests(), session.clock, self._key, traces)
         return Knowledge(wish, means, records)
@@ -260,7 +264,8 @@ class RunEngine:
     def _started(self, records: tuple[StageRecord, ...]) -> RunStarted:
         request = self._request
         prepared = request.prepared
-        verb = Verb.DESTROY if request.verb is Verb.CHECK and prepared is None else request.verb
+        alone = request.verb is Verb.REPAIR or (request.verb is Verb.CHECK and prepared is None)
+        verb = Verb.DESTROY if alone else request.verb
         stages = outline(verb, prepared.checked if prepared else None, records, request.only)
         if request.chosen is not None:
             stages = tuple(stage for stage in stages if stage.name in request.chosen)

@@ -14,7 +14,8 @@ from skyspan.model.error import SkyspanError, UsageError
 from skyspan.rehearsal.world import World
 
 USAGE = (
-    "use one of: addresses, fault cut A B, fault restore A B, fault loss A B PERCENT, fault mtu SITE BYTES, fault clear"
+    "use one of: addresses, fault cut A B, fault restore A B, fault loss A B PERCENT, fault mtu SITE BYTES, "
+    "fault nat SITE, fault clear"
 )
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from skyspan.model.error import UsageError
 from skyspan.rehearsal.topology import CONTROL, site_bridge
 
-USAGE = "use one of: cut A B, restore A B, loss A B PERCENT, mtu SITE BYTES, clear"
+USAGE = "use one of: cut A B, restore A B, loss A B PERCENT, mtu SITE BYTES, nat SITE, clear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,14 @@ class Faults:
     """What is wrong now. Pairs of sites are unordered; `control` is where Skyspan runs.
 
     `loss` is the share of packets dropped in each direction, in percent. `mtu` drops longer packets to and from a site
-    without a word, as a path does that filters ICMP.
+    without a word, as a path does that filters ICMP. `nat` are sites behind an address that others share: they call,
+    and nobody calls them; where Skyspan is still reaches them.
     """
 
     cut: frozenset[frozenset[str]] = frozenset()
     loss: Mapping[frozenset[str], float] = field(default_factory=lambda: MappingProxyType({}))
     mtu: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    nat: frozenset[str] = frozenset()
 
 
 def changed(faults: Faults, words: list[str], sites: Iterable[str]) -> Faults:
@@ -40,6 +42,9 @@ def changed(faults: Faults, words: list[str], sites: Iterable[str]) -> Faults:
         case ["mtu", site, size]:
             _known(site, known)
             return replace(faults, mtu={**faults.mtu, site: int(_number(size, 68, 65535))})
+        case ["nat", site]:
+            _known(site, {*sites})
+            return replace(faults, nat=faults.nat | {site})
         case ["clear"]:
             return Faults()
     raise UsageError(f"no such fault: {' '.join(words)}", hint=USAGE)
@@ -57,6 +62,10 @@ def rules(faults: Faults) -> str:
     for site, size in sorted(faults.mtu.items()):
         port = _port(site)
         lines += [f'  iifname "{port}" meta length > {size} drop', f'  oifname "{port}" meta length > {size} drop']
+    for site in sorted(faults.nat):
+        lines.append(f'  iifname != {{ "{CONTROL}", "{_port(site)}" }} oifname "{_port(site)}" ct state new drop')
+    lines += [" }", " chain shared {", "  type nat hook postrouting priority 100"]
+    lines += [f'  iifname "{_port(site)}" oifname != "{CONTROL}" masquerade' for site in sorted(faults.nat)]
     return "\n".join([*lines, " }", "}"]) + "\n"
 
 

@@ -1,7 +1,8 @@
-"""Two sites in network namespaces: a gateway and a machine behind it on each side, and a router between the gateways.
+"""Sites in network namespaces: a gateway and a machine behind it on each side, and a router between the gateways.
 
 Every machine is a set of namespaces (network, mounts, processes) with an empty /run, /etc/wireguard and /var/lib of its
-own, so that daemons and files are private to it and all of it vanishes with its first process. Needs root.
+own, and copies of strongSwan's folders, so that daemons and files are private to it and all of it vanishes with its
+first process. Needs root.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ from skyspan.model.error import UnreachableError
 _BOOT = """
 mount --make-rprivate /
 for place in /run /etc/wireguard /var/lib; do if [ -d $place ]; then mount -t tmpfs -o mode=755 none $place; fi; done
+for place in /etc/swanctl /etc/strongswan.d; do
+  if [ -d $place ]; then
+    cp -a $place /run/own; mount -t tmpfs -o mode=755 none $place; cp -a /run/own/. $place/; rm -r /run/own
+  fi
+done
 ip link set lo up
 echo ready
 exec sleep infinity
@@ -41,8 +47,12 @@ wire() {
   ip address add "$3" dev "$1"
   ip link set "$1" addrgenmode none up
 }
-wire east "$1" 198.18.1.1/24
-wire west "$2" 198.18.2.1/24
+number=0
+while [ $# -gt 0 ]; do
+  number=$((number+1))
+  wire "$1" "$2" 198.18.$number.1/24
+  shift 2
+done
 echo 1 > /proc/sys/net/ipv4/ip_forward
 """
 
@@ -67,10 +77,15 @@ echo "# addresses"; ip -o address show scope global | awk '{print $2, $4}' | sor
 echo "# routes"; ip route show table all | grep -v -e ff00:: -e fe80:: | sort
 echo "# firewall"; nft -s list ruleset
 echo "# forwarding"; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding
-echo "# files"; find /etc/wireguard /var/lib /run -mindepth 1 ! -type s | sort
-echo "# content"; find /etc/wireguard /var/lib -type f | sort | xargs -r sha256sum
+echo "# rules"; ip rule; ip -6 rule
+echo "# files"; find /etc/wireguard /etc/swanctl /etc/strongswan.d /var/lib /run -mindepth 1 ! -type s | sort
+echo "# sockets"; find /run -name 'charon*' -type s | sort
+echo "# content"
+find /etc/wireguard /etc/swanctl /etc/strongswan.d /var/lib -type f | sort | xargs -r sha256sum
 echo "# processes"
-for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file 2>/dev/null | cut -c1-60 | grep wireguard-go || :; done | sort
+for file in /proc/[0-9]*/cmdline; do
+  tr '\\0\\n' '  ' < $file 2>/dev/null | cut -c1-60 | grep -e wireguard-go -e charon -e bird -e /frr/ || :
+done | sort
 """
 
 _DIAL = """
@@ -160,21 +175,24 @@ class Machine:
 
 @dataclass
 class GatewayWorld:
-    """`east-gw` (198.18.1.2, behind it `east` 10.1.0.10) and `west-gw` (198.18.2.2, behind it `west` 10.2.0.10)."""
+    """`east-gw` (198.18.1.2, behind it `east` 10.1.0.10) and `west-gw` (198.18.2.2, behind it `west` 10.2.0.10); more
+    `sides` go on counting."""
 
     machines: Mapping[str, Machine]
     processes: list[Process]
+    sides: tuple[str, ...] = ("east", "west")
 
     @classmethod
-    async def make(cls, here: Start) -> GatewayWorld:
+    async def make(cls, here: Start, sides: tuple[str, ...] = ("east", "west")) -> GatewayWorld:
         """Make the namespaces and the wires between them."""
-        world = cls({}, [])
-        names = ("router", "east-gw", "west-gw", "east", "west")
+        world = cls({}, [], sides)
+        names = ("router", *(f"{side}-gw" for side in sides), *sides)
         try:
             made = {name: await world._boot(name, here) for name in names}
             world.machines = made
-            await made["router"].wire(_WIRES, str(made["east-gw"].pid), str(made["west-gw"].pid))
-            for number, side in enumerate(("east", "west"), 1):
+            ports = [text for side in sides for text in (side, str(made[f"{side}-gw"].pid))]
+            await made["router"].wire(_WIRES, *ports)
+            for number, side in enumerate(sides, 1):
                 await made[f"{side}-gw"].wire(_GATEWAY, str(number), str(made[side].pid))
                 await made[side].wire(_MACHINE, str(number))
         except BaseException:
@@ -184,13 +202,13 @@ class GatewayWorld:
 
     @property
     def gateways(self) -> dict[str, Machine]:
-        """Both gateways by name."""
+        """The gateways by name."""
         return {name: machine for name, machine in self.machines.items() if name.endswith("-gw")}
 
     @property
     def hosts(self) -> dict[str, Host]:
         """The gateways as a composition names them."""
-        return {"east-gw": Host("east-gw", "198.18.1.2"), "west-gw": Host("west-gw", "198.18.2.2")}
+        return {f"{side}-gw": Host(f"{side}-gw", f"198.18.{number}.2") for number, side in enumerate(self.sides, 1)}
 
     async def listen(self, name: str, port: int) -> None:
         """Accept TCP connections to `port` on a machine, for as long as the world lives."""
@@ -199,7 +217,7 @@ class GatewayWorld:
         await self._start(machine.here, command)
 
     async def state(self) -> dict[str, str]:
-        """The state of both gateways, to compare."""
+        """The state of the gateways, to compare."""
         return {name: await machine.state() for name, machine in self.gateways.items()}
 
     async def close(self) -> None:

@@ -337,6 +337,7 @@ class ProviderWorld:
     kept: MemoryKept = field(default_factory=MemoryKept)
     report: RecordingReporter = field(default_factory=RecordingReporter)
     commands: list[Command] = field(default_factory=list)
+    variables: Mapping[str, Secret] = field(default_factory=dict)
     attempts: int = 0
 
     def __post_init__(self) -> None:
@@ -366,6 +367,7 @@ class ProviderWorld:
             kept=_ReadOnlyKept(self.kept),
             attempt=max(self.attempts, 1),
             deadline=deadline,
+            variables=self.variables,
         )
 
     def writing(self, gate: Gate | None = None, deadline: float | None = None) -> StageContext:
@@ -384,5 +386,6 @@ class ProviderWorld:
             kept=_GatedKept(self.kept, gate),
             attempt=self.attempts,
             deadline=deadline,
+            variables=self.variables,
             epoch=1,
         )

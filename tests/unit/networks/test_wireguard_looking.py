@@ -56,7 +56,7 @@ SPEC = WireguardSpec.model_validate(
         "psk": Secret("9yqnkoyOEnaJqrJkYKbpBZ5UnyIbM6fGtLC5SPgiMCs="),
     }
 )
-ENDS = plan_ends(SPEC, DeploymentAddress("default", "proof").stage("stage"), HOSTS)
+ENDS = plan_ends(SPEC, DeploymentAddress("default", "proof").stage("stage"), HOSTS, {})
 EAST = ENDS[0]
 
 # What a gateway printed whose link stands; its private and shared keys never leave it.
@@ -125,7 +125,8 @@ KEYS = made_keys()
 
 
 def text() -> str:
-    psk = KEYS.psk.reveal() if KEYS.psk else ""
+    shared = KEYS.psk("east-gw", "west-gw")
+    psk = shared.reveal() if shared else ""
     return (
         TEXT.replace("CONFIG", digest_of(config_text(EAST, KEYS).reveal()))
         .replace("RULES", digest_of(EAST.firewall))
@@ -198,14 +199,14 @@ def without(name: str) -> Callable[[Survey], Survey]:
 DIFFERENCES: dict[str, tuple[Callable[[Survey], Survey], list[tuple[str, Action]]]] = {
     "down": (lambda s: replace(s, up=False), [("interface wg-lab", Action.UPDATE)]),
     "mtu": (lambda s: replace(s, mtu=1400), [("interface wg-lab", Action.UPDATE)]),
-    "key": (lambda s: replace(s, public_key="x"), [("peer west-gw", Action.UPDATE)]),
-    "port": (lambda s: replace(s, port=1), [("peer west-gw", Action.UPDATE)]),
-    "no peer": (lambda s: replace(s, peers=()), [("peer west-gw", Action.UPDATE)]),
+    "key": (lambda s: replace(s, public_key="x"), [("interface wg-lab", Action.UPDATE)]),
+    "port": (lambda s: replace(s, port=1), [("interface wg-lab", Action.UPDATE)]),
+    "no peer": (lambda s: replace(s, peers=()), [("peer west-gw", Action.CREATE)]),
     "stolen prefix": (
         lambda s: replace(s, peers=(replace(s.peers[0], allowed_ips=("10.255.0.1/32",)),)),
         [("peer west-gw", Action.UPDATE)],
     ),
-    "not synced": (without("synced"), [("peer west-gw", Action.UPDATE)]),
+    "not synced": (without("synced"), [("interface wg-lab", Action.UPDATE)]),
     "addresses": (
         lambda s: replace(s, addresses=("10.9.9.9/32",)),
         [("address 10.255.0.0/31", Action.CREATE), ("address 10.9.9.9/32", Action.DESTROY)],
@@ -334,7 +335,7 @@ async def test_clocks_that_are_apart_are_refused_before_anything_is_touched(tmp_
     provider = WireguardProvider()
     read = scene.reading()
     change = await provider.plan(SPEC, await provider.observe(SPEC, read), read)
-    with pytest.raises(NotReadyError, match="the clock of west-gw is 3600 s behind the other gateway's"):
+    with pytest.raises(NotReadyError, match="the clock of west-gw is 3600 s behind that of east-gw"):
         await provider.apply(SPEC, change, scene.writing())
     assert scene.kept.data == {}
 

@@ -48,3 +48,10 @@ def test_an_instruction_that_makes_no_sense_is_refused_with_what_to_write(words:
     with pytest.raises(UsageError) as refused:
         after(words)
     assert refused.value.hint
+
+
+def test_a_site_behind_nat_calls_and_is_not_called() -> None:
+    text = rules(after("nat lab"))
+    assert 'iifname "s-lab" oifname != "control" masquerade' in text
+    assert 'iifname != { "control", "s-lab" } oifname "s-lab" ct state new drop' in text
+    assert after("nat lab", "clear") == Faults()

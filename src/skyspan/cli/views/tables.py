@@ -164,6 +164,15 @@ def show_names(names: Sequence[str], none: str) -> None:
     click.echo("\n".join(names) if names else none)
 
 
+def show_connections(document: Document) -> None:
+    """`skyspan connections list`."""
+    rows = [
+        (item["name"], item["uses"], item["updated_at"] or "", item["description"]) for item in document["connections"]
+    ]
+    none = "no connections yet: skyspan connections add NAME FILE"
+    click.echo(columns(rows, ("connection", "uses", "updated", "description")) if rows else none)
+
+
 def show_accesses(document: Document) -> None:
     """`skyspan audit`."""
     rows = [

@@ -1,4 +1,4 @@
-"""What is done on the gateways, both at once: look, change, take away; failures say on which one."""
+"""What is done on the gateways, all at once: look, change, take away; failures say on which one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import TypeVar
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Command, Completed
-from skyspan.model.error import SpecError, StageError, ToolFailedError, ToolMissingError
+from skyspan.contracts.watch import Passage
+from skyspan.model.error import (
+    NotReadyError,
+    SpecError,
+    StageError,
+    ToolFailedError,
+    ToolMissingError,
+    UnreachableError,
+)
 from skyspan.model.secret import MASK, Secret
-from skyspan.networks.wireguard import commands
+from skyspan.networks.wireguard import commands, watch
 from skyspan.networks.wireguard.compare import routes_of, wrong_plane
 from skyspan.networks.wireguard.config import config_text
 from skyspan.networks.wireguard.keys import Keys, Place
@@ -50,7 +58,7 @@ async def _look(end: EndState, ctx: ReadContext, *, probe: bool) -> Survey:
 
 async def change(end: EndState, keys: Keys, seen: Survey, ctx: StageContext) -> None:
     """Make the end what it is to be; what is so already is not disturbed."""
-    secrets = tuple(secret for secret in (*keys.private.values(), keys.psk) if secret is not None)
+    secrets = (*keys.private.values(), *keys.shared.values())
     again = wrong_plane(end, seen)
     steps = (
         (commands.prepare_command(end, config_text(end, keys)), "preparing"),
@@ -61,6 +69,32 @@ async def change(end: EndState, keys: Keys, seen: Survey, ctx: StageContext) -> 
         done = await ctx.places.reach(end.host).run(command)
         if not done.ok:
             raise _failed(done, end.host, f"{step} the interface {end.interface} on {end.host}", secrets, sudo=end.sudo)
+
+
+async def probe(end: EndState, ctx: ReadContext) -> tuple[Passage, ...]:
+    """Ping every peer of an end from there; what cannot be asked is unknown, and no fault of the link."""
+    try:
+        done = await ctx.places.reach(end.host).query(watch.probe_command(end))
+    except (UnreachableError, NotReadyError) as error:
+        return tuple(watch.unknown(end, error.summary))
+    if done.timed_out:
+        return tuple(watch.unknown(end, f"{end.host} takes too long to answer"))
+    return tuple(watch.passages(end, done.text()))
+
+
+async def repair(end: EndState, keys: Keys, step: str, ctx: StageContext) -> None:
+    """Take one step of repair on an end; what is well stays as it is, but for a restart."""
+    if step == watch.RERESOLVE:
+        done = await ctx.places.reach(end.host).run(watch.reresolve_command(end, keys))
+        if not done.ok:
+            raise _failed(done, end.host, f"looking up the peers of {end.host}", (), sudo=end.sudo)
+        for line in done.text().splitlines():
+            ctx.report.line(f"{end.host}: {line}")
+        return
+    if step == watch.RESTART:
+        await lower(Place(end.host, end.interface), end.owner, ctx)
+    (seen,) = await survey((end,), ctx, probe=False)
+    await change(end, keys, seen, ctx)
 
 
 async def lower(place: Place, owner: str, ctx: StageContext) -> None:

@@ -181,17 +181,15 @@ rmdir "$state" "$store/links" "$store" 2>/dev/null || :
 
 SURVEY = r"""
 peers=$1 size=$2 size6=$3
-if present && [ -n "$peers" ]; then
-  for peer in $peers; do
-    case $peer in *:*) small=56 big=$size6 head=48;; *) small=36 big=$size head=28;; esac
-    for whole in $small $big; do
-      if ping -n -q -c 1 -W 1 -M do -s $((whole-head)) "$peer" >/dev/null 2>&1; then answer=yes; else answer=no; fi
-      answers="${answers:-}$peer $whole $answer
-"
-      if [ $answer = no ]; then break; fi
-    done
+probe() {
+  case $1 in *:*) small=56 big=$size6 head=48;; *) small=36 big=$size head=28;; esac
+  for whole in $small $big; do
+    if ping -n -q -c 1 -W 1 -M do -s $((whole-head)) "$1" >/dev/null 2>&1; then answer=yes; else answer=no; fi
+    echo "$1 $whole $answer"
+    if [ $answer = no ]; then break; fi
   done
-fi
+}
+if present && [ -n "$peers" ]; then answers=$(for peer in $peers; do probe "$peer" & done; wait); fi
 echo @tools
 for tool in wg ip nft ping flock sha256sum wireguard-go; do
   if command -v $tool >/dev/null; then echo "$tool yes"; else echo "$tool no"; fi
@@ -214,7 +212,7 @@ for pair in config:"$conf" rules:"$rules"; do
 done
 for name in loaded synced; do if [ -e "$state/$name" ]; then echo "$name $(cat "$state/$name")"; fi; done
 if command -v nft >/dev/null; then echo "table $(nft -s list table inet "$table" 2>/dev/null | digest)"; fi
-if present && command -v wg >/dev/null; then echo "psk $(wg show "$if" preshared-keys 2>/dev/null | digest)"; fi
+if present && command -v wg >/dev/null; then echo "psk $(wg show "$if" preshared-keys 2>/dev/null | sort | digest)"; fi
 echo @forward
 for family in 4 6; do
   file=$(forwarding $family)
