@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from skyspan.app.alive import is_dead, locked, sign_of
+from skyspan.app.audit import remember
 from skyspan.app.session import Session
 from skyspan.contracts.store import Lease, LogLine, LogStore
 from skyspan.engine.faults import Fault
 from skyspan.model.address import DeploymentAddress
-from skyspan.model.error import RefusedError, StoreError
+from skyspan.model.error import FencedError, RefusedError, StoreError
 from skyspan.model.lifecycle import Verb
 
 _ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -57,6 +58,12 @@ async def held(
         reached(Fault.LEASE_AFTER)
         try:
             yield lease
+        except FencedError as error:
+            # Not every refusal comes from the store, which remembers its own: the keeper refuses commands as well.
+            with suppress(StoreError):
+                detail = f"run {run_id} under epoch {lease.epoch}: {error.detail or error.summary}"
+                await remember(session, "stale engine stopped", address.name, detail)
+            raise
         finally:
             reached(Fault.RELEASE_BEFORE)
             # Where the lease cannot be given up the file stays, and tells the next one that nobody is there.

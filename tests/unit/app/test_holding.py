@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from skyspan.model.error import FencedError, RefusedError, StoreError
 from skyspan.model.event import RunStarted, StageOutline, StageStarted
 from skyspan.model.lifecycle import Verb
 from skyspan.secrets.sealing import EnvelopeSealer
+from skyspan.store.sql import open_store
 from skyspan.testing.fake_clock import FakeClock
 from skyspan.testing.memory_store import MemoryStore
 from skyspan.transports.keeper.identity import boot_id
@@ -68,6 +70,17 @@ async def test_a_second_run_is_refused_and_what_it_held_is_given_up_afterwards(s
     assert signs(session) == []
     async with holding(session, Verb.UP) as again:
         assert again.epoch > lease.epoch
+
+
+async def test_an_engine_that_was_taken_over_from_is_remembered_whoever_refused_it(session: Session) -> None:
+    store = open_store(session.settings.home / "store.sqlite", session.sealer, session.clock)
+    with pytest.raises(FencedError):
+        async with holding(replace(session, store=store, open_upkeep=store.upkeep)) as lease:
+            raise FencedError("another engine took this deployment over", detail="epoch 2 is newer")
+    (noted,) = await store.upkeep().accesses(SITE.workspace, SITE.name)
+    assert noted.what == "stale engine stopped"
+    assert noted.detail == f"run {lease.run_id} under epoch {lease.epoch}: epoch 2 is newer"
+    await store.close()
 
 
 async def test_from_a_run_that_died_here_the_deployment_is_taken_at_once(session: Session) -> None:
