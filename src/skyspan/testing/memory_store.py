@@ -130,13 +130,15 @@ class MemoryStore:
     async def append(self, run_id: str, lease: Lease, batch: Batch) -> None:
         self._writing("append")
         run = self._known(run_id)
-        self._fence(lease, run.record.deployment)
+        touched = {record.address.deployment for record in batch.put} | {gone.deployment for gone in batch.removed}
+        for address in {run.record.deployment, *touched}:
+            self._fence(lease, address)
         for at, event in batch.events:
             self._add_event(run, at, event)
         for record in batch.put:
             self._memory.records[record.address] = record
-        for address in batch.removed:
-            self._memory.records.pop(address, None)
+        for gone in batch.removed:
+            self._memory.records.pop(gone, None)
         self._memory.appended.append(batch)
 
     async def run(self, run_id: str) -> RunRecord | None:

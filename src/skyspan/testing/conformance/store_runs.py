@@ -109,6 +109,19 @@ class RunConformance(Handles):
         assert list(await store.stage_runs("run-0001")) == []
         assert await store.run("run-0003") is None
 
+    async def test_a_lease_covers_no_stage_of_another_deployment(self, store: Store) -> None:
+        lease = await started(store)
+        foreign = replace(HYBRID, name="another").stage("cloud")
+        for reaching in (
+            Batch(put=(replace(cloud_record(), address=foreign),)),
+            Batch(removed=(foreign,)),
+            replace(batch(StageStarted("cloud", 1)), put=(cloud_record(),), removed=(foreign,)),
+        ):
+            with pytest.raises(FencedError):
+                await store.append("run-0001", lease, reaching)
+        assert list(await store.events("run-0001")) == []
+        assert list(await store.stage_records(HYBRID)) == []
+
     async def test_a_lease_that_was_given_up_writes_nothing(self, store: Store) -> None:
         lease = await started(store)
         await store.append("run-0001", lease, batch(StageStarted("cloud", 1)))
