@@ -271,6 +271,17 @@ class SwallowsUnknownSettings(FileProvider):
     spec = LooseSpec
 
 
+class BorrowingSpec(FileSpec):
+    """One setting is called by a word that names a connection."""
+
+    template: str = ""
+    """What the file is made of."""
+
+
+class TakesAWordThatIsNotItsOwn(FileProvider):
+    spec = BorrowingSpec
+
+
 FAULTS: dict[type[FileProvider], str] = {
     DestroysOnlyOnce: "test_destroying_twice_succeeds",
     DestroysNothing: "test_destroying_removes_it",
@@ -295,6 +306,7 @@ FAULTS: dict[type[FileProvider], str] = {
     LeavesATombstone: "test_destroying_what_is_absent_succeeds",
     RemovesItsProofFirst: "test_a_destroy_that_died_at_any_point_can_be_repeated",
     HasASilentSetting: "test_every_setting_is_documented",
+    TakesAWordThatIsNotItsOwn: "test_no_setting_is_called_by_a_word_that_is_skyspans_own",
     SwallowsUnknownSettings: "test_it_has_a_kind_and_a_strict_frozen_spec",
 }
 

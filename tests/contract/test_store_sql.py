@@ -93,6 +93,7 @@ class TestSealing:
             await store.append("run-0001", lease, Batch(put=(put,)))
         await store.kept(HYBRID.stage("cloud"), lease.epoch).put("state", CANARY.encode() * 1000)
         await store.put_secret("default", "token", secret)
+        await store.put_connection("default", "lab", f"uses: wireguard\n# {CANARY}")
         if "://" in url:
             assert CANARY.encode() not in dump(url)
         else:

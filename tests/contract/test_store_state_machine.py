@@ -16,7 +16,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from skyspan.contracts.store import Batch, DeploymentRecord, Lease, LogBlock, LogLine, RunRecord, StageRecord, Store
+from skyspan.contracts.store import (
+    Batch,
+    ConnectionRecord,
+    DeploymentRecord,
+    Lease,
+    LogBlock,
+    LogLine,
+    RunRecord,
+    StageRecord,
+    Store,
+)
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.error import FencedError, NotFoundError, SkyspanError
 from skyspan.model.event import (
@@ -226,6 +236,13 @@ class TwoStores(RuleBasedStateMachine):
         else:
             self.both(which, lambda store: store.put_secret("default", name, secret))
 
+    @rule(which=handle, name=stage, written=st.one_of(st.none(), text), replace=st.booleans())
+    def connection(self, which: int, name: str, written: str | None, replace: bool) -> None:
+        if written is None:
+            self.both(which, lambda store: store.remove_connection("default", name))
+        else:
+            self.both(which, lambda store: store.put_connection("default", name, written, replace=replace))
+
     # Reading
 
     @rule(which=handle, run=runs, after=st.integers(0, 6), limit=st.integers(1, 4))
@@ -247,6 +264,8 @@ class TwoStores(RuleBasedStateMachine):
         self.both(which, lambda store: store.kept(where.stage("a"), 0).get("state"))
         self.both(which, lambda store: store.secret("default", "a"))
         self.both(which, lambda store: store.secret_names("default"))
+        self.both(which, lambda store: store.connections("default"))
+        self.both(which, lambda store: store.connection("default", "a"))
 
     @invariant()
     def who_holds_what_is_agreed_on(self) -> None:
@@ -263,7 +282,7 @@ async def _answer(call: Callable[[Store], Awaitable[Any]], store: Store) -> Any:
 
 def _comparable(answer: Any) -> Any:
     """The answer without what is each store's own: when a row was changed, and what a listing leaves out."""
-    if isinstance(answer, DeploymentRecord):
+    if isinstance(answer, DeploymentRecord | ConnectionRecord):
         return replace(answer, updated_at=0.0)
     if answer in (FencedError, NotFoundError):
         # Of two reasons to refuse either may be told.

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from skyspan.attempts.contexts import Contexts
 from skyspan.attempts.guard import refuse_beyond_approval, refuse_if_protected
-from skyspan.attempts.host_record import host_records
+from skyspan.attempts.host_record import host_records, restored_hosts
 from skyspan.attempts.ready import until_ready
 from skyspan.attempts.wanted import LeftOut, Wanted, lacking, left_out, marked, settled, wanted
 from skyspan.attempts.work import Work, conceal, conceal_outputs
 from skyspan.contracts.engine import Outcome
+from skyspan.contracts.host import Host
 from skyspan.contracts.provider import SupportsStart
 from skyspan.contracts.store import StageRecord
 from skyspan.model.change import Action, Change, Observation
@@ -34,7 +35,7 @@ async def converge(work: Work) -> Outcome:
             f"stage {work.stage} cannot be applied before {', '.join(sorted(want.references))} is known",
             hint="run without --only, so that the stages it reads are applied first",
         )
-    async with work.contexts(want.hosts) as contexts:
+    async with work.contexts(_reachable(work, want)) as contexts:
         conceal([want.settings, host_records(want.hosts)], contexts.reading)
         return await _converge(work, want, contexts)
 
@@ -44,7 +45,7 @@ async def reapply(work: Work, effect: str, change: Change) -> Outcome:
     want = await wanted(work)
     if not isinstance(want, Wanted) or work.record is None:
         return await converge(work)
-    async with work.contexts(want.hosts) as contexts:
+    async with work.contexts(_reachable(work, want)) as contexts:
         conceal([want.settings, host_records(want.hosts)], contexts.reading)
         conceal_outputs(work.record.outputs, contexts.reading)
         if effect == "start" and isinstance(want.provider, SupportsStart):
@@ -52,6 +53,12 @@ async def reapply(work: Work, effect: str, change: Change) -> Outcome:
         else:
             seen = await want.provider.apply(want.spec, change, contexts.writing)
         return await _finish(work, want, work.record, seen, contexts, StageStatus.SUCCEEDED, change)
+
+
+def _reachable(work: Work, want: Wanted) -> dict[str, Host]:
+    """The hosts that are wanted, and those on record: a stage has to clean up on a host that it leaves."""
+    before = restored_hosts(work.record.hosts) if work.record is not None else {}
+    return {**before, **want.hosts}
 
 
 async def _converge(work: Work, want: Wanted, contexts: Contexts) -> Outcome:
@@ -137,6 +144,7 @@ def _present(
     return replace(
         intended,
         fingerprint=want.fingerprint,
+        hosts=host_records(want.hosts),
         present=True,
         stopped=False,
         outputs=dict(outputs),
@@ -152,7 +160,8 @@ def _record(work: Work, want: Wanted) -> StageRecord:
         address=work.address,
         uses=want.uses,
         spec=want.settings,
-        hosts=host_records(want.hosts),
+        # Until the apply has come to its end, what it leaves is still to be reached.
+        hosts=host_records(_reachable(work, want)),
         needs=work.know.needs(work.stage),
         order=work.know.order(work.stage),
         present=before.present if before is not None else False,

@@ -11,6 +11,7 @@ from skyspan.attempts.contexts import ContextFactory, SourceDigests, Traces
 from skyspan.contracts.context import Clock
 from skyspan.contracts.provider import Providers
 from skyspan.contracts.store import StageRecord
+from skyspan.contracts.watch import Repair
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Change
 from skyspan.model.composition import StageDeclaration
@@ -38,6 +39,8 @@ class Wish:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     approved: Mapping[str, Change] | None = None
     home: Path | None = None
+    repairs: Mapping[str, Repair] = field(default_factory=dict)
+    """By stage, the step that a repair takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +130,5 @@ class Knowledge:
             secrets=self.wish.secrets,
             folder=self.wish.folder,
             home=self.wish.home,
+            names=checked.names,
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from skyspan.attempts.contexts import Contexts
 from skyspan.attempts.guard import refuse_if_protected, removal
 from skyspan.attempts.host_record import host_records
-from skyspan.attempts.wanted import LeftOut, Wanted, lacking, left_out, marked, recorded, settled, wanted
+from skyspan.attempts.wanted import LeftOut, Wanted, as_recorded, lacking, left_out, marked, recorded, settled, wanted
 from skyspan.attempts.work import Work, conceal, conceal_outputs
 from skyspan.contracts.engine import Outcome
 from skyspan.model.change import Action, Change, Observation
@@ -43,9 +43,7 @@ async def check(work: Work) -> Outcome:
     if record is None:
         return work.ended(StageStatus.SKIPPED, "it was never applied")
     want = recorded(work.know, record)
-    async with work.contexts(want.hosts, want.folder) as contexts:
-        conceal([want.settings, record.hosts], contexts.reading)
-        conceal_outputs(record.outputs, contexts.reading)
+    async with as_recorded(work, want, record) as contexts:
         seen = await want.provider.observe(want.spec, contexts.reading)
         conceal_outputs(seen.outputs, contexts.reading)
     if record.stopped:

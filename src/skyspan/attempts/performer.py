@@ -8,6 +8,7 @@ from types import MappingProxyType
 from skyspan.attempts.converge import converge
 from skyspan.attempts.knowledge import Knowledge
 from skyspan.attempts.look import check, plan
+from skyspan.attempts.mend import mend
 from skyspan.attempts.settle import CutOff, Deed, carry_on
 from skyspan.attempts.suspend import start, stop
 from skyspan.attempts.teardown import destroy, remove
@@ -50,5 +51,7 @@ def _deed(verb: Verb, *, removed: bool) -> Deed:
             return start
         case Verb.DESTROY:
             return destroy
+        case Verb.REPAIR:
+            return mend
         case Verb.UP:
             return remove if removed else converge

@@ -9,8 +9,8 @@ from typing import Any
 
 from skyspan.attempts.converge import reapply
 from skyspan.attempts.knowledge import Knowledge
-from skyspan.attempts.wanted import recorded
-from skyspan.attempts.work import Work, conceal, conceal_outputs
+from skyspan.attempts.wanted import as_recorded, recorded
+from skyspan.attempts.work import Work
 from skyspan.contracts.engine import Outcome
 from skyspan.contracts.provider import SupportsCarryOn, SupportsDoubt
 from skyspan.contracts.store import StageRecord
@@ -118,9 +118,7 @@ async def _doubt(work: Work, cut: CutOff, *, untouched: bool) -> str:
     want = recorded(work.know, record)
     if not isinstance(want.provider, SupportsDoubt):
         return ""
-    async with work.contexts(want.hosts, want.folder) as contexts:
-        conceal([want.settings, record.hosts], contexts.reading)
-        conceal_outputs(record.outputs, contexts.reading)
+    async with as_recorded(work, want, record) as contexts:
         return await want.provider.in_doubt(want.spec, cut.effect, contexts.reading, untouched=untouched)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from skyspan.attempts.converge import converge
-from skyspan.attempts.wanted import recorded
-from skyspan.attempts.work import Work, conceal, conceal_outputs
+from skyspan.attempts.wanted import as_recorded, recorded
+from skyspan.attempts.work import Work
 from skyspan.contracts.engine import Outcome
 from skyspan.contracts.provider import SupportsKeep, SupportsStop
 from skyspan.model.change import Action, Change
@@ -29,9 +29,7 @@ async def stop(work: Work) -> Outcome:
     work.planned(Change(Action.UPDATE, "stop"))
     # From the intent on it counts as stopped, so that a stop cut short is never taken for something that runs well.
     stopped = replace(record, stopped=True)
-    async with work.contexts(want.hosts, want.folder) as contexts:
-        conceal([want.settings, record.hosts], contexts.reading)
-        conceal_outputs(record.outputs, contexts.reading)
+    async with as_recorded(work, want, record) as contexts:
         await work.intend("stop", stopped)
         await provider.stop(want.spec, contexts.writing)
     return work.ended(StageStatus.STOPPED, change=Action.UPDATE.value, outputs=tuple(record.outputs), put=stopped)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from skyspan.attempts.guard import refuse_beyond_approval, refuse_if_protected, removal
-from skyspan.attempts.wanted import recorded
-from skyspan.attempts.work import Work, conceal, conceal_outputs
+from skyspan.attempts.wanted import as_recorded, recorded
+from skyspan.attempts.work import Work
 from skyspan.contracts.engine import Outcome
 from skyspan.model.change import Action, Change
 from skyspan.model.lifecycle import StageStatus
@@ -29,9 +29,7 @@ async def _destroy(work: Work, change: Change) -> Outcome:
     refuse_if_protected(work, change)
     refuse_beyond_approval(work, change)
     want = recorded(work.know, record)
-    async with work.contexts(want.hosts, want.folder) as contexts:
-        conceal([want.settings, record.hosts], contexts.reading)
-        conceal_outputs(record.outputs, contexts.reading)
+    async with as_recorded(work, want, record) as contexts:
         await work.intend("destroy", record)
         await want.provider.destroy(want.spec, contexts.writing)
     return work.ended(StageStatus.DESTROYED, change.reason, change=change.action.value, removed=work.address)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skyspan.attempts.contexts import Contexts
 from skyspan.attempts.host_record import host_records, restored_hosts
 from skyspan.attempts.knowledge import Knowledge
-from skyspan.attempts.work import Work
+from skyspan.attempts.work import Work, conceal, conceal_outputs
 from skyspan.contracts.engine import Outcome
 from skyspan.contracts.host import Host
 from skyspan.contracts.provider import Provider, Spec, SupportsSources
@@ -79,6 +81,15 @@ def recorded(know: Knowledge, record: StageRecord) -> Wanted:
     hosts = restored_hosts(record.hosts)
     folder = Path(record.folder) if record.folder else know.wish.folder
     return Wanted(record.address.name, record.uses, provider, record.spec, hosts, spec, folder)
+
+
+@asynccontextmanager
+async def as_recorded(work: Work, want: Wanted, record: StageRecord) -> AsyncIterator[Contexts]:
+    """The contexts in which the real thing is met as it was applied, with every secret of its record concealed."""
+    async with work.contexts(want.hosts, want.folder) as contexts:
+        conceal([want.settings, record.hosts], contexts.reading)
+        conceal_outputs(record.outputs, contexts.reading)
+        yield contexts
 
 
 def settled(want: Wanted, record: StageRecord | None, seen: Observation) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
+from skyspan.contracts.forwarding import ForwarderControl, ForwarderView, NoForwarder
 from skyspan.contracts.host import Host
 from skyspan.contracts.transport import Reader, Stream, Transport
 from skyspan.model.address import StageAddress
@@ -62,6 +64,14 @@ class Tools(Protocol):
         ...
 
 
+class Variables(Protocol):
+    """The environment variables of whoever runs Skyspan, for credentials that a composition names by variable."""
+
+    def get(self, name: str) -> Secret | None:
+        """The value of the variable `name`; None where it is not set, or Skyspan's own."""
+        ...
+
+
 class Kept(Protocol):
     """What a stage keeps for itself between runs, sealed at rest: Terraform's state, a tunnel's private keys."""
 
@@ -105,6 +115,10 @@ class WritablePlaces(Places, Protocol):
         ...
 
 
+NO_VARIABLES: Variables = MappingProxyType[str, Secret]({})
+"""An empty environment."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadContext:
     """What observe and plan get.
@@ -114,6 +128,8 @@ class ReadContext:
     `deadline` is a monotonic time or None. `rehearsal` is true inside a rehearsal.
     `attempt_id` names this attempt at the stage for ever, no other has it; empty where there is no run. Files in `work`
     whose names end with `.` and that id are the attempt's own: they are removed once its outcome is recorded.
+    `variables` are read only by the names that the settings give, and only when they are needed.
+    `forwarder` is the stage's own process for SSH tunnels, which runs or does not.
     `resumed` is true when another engine began this attempt and was cut off: what it did may have been done already.
     """
 
@@ -131,6 +147,8 @@ class ReadContext:
     rehearsal: bool = False
     attempt_id: str = ""
     resumed: bool = False
+    variables: Variables = field(default_factory=lambda: NO_VARIABLES)
+    forwarder: ForwarderView = field(default_factory=NoForwarder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +157,5 @@ class StageContext(ReadContext):
 
     places: WritablePlaces
     kept: KeptWriter
+    forwarder: ForwarderControl = field(default_factory=NoForwarder)
     epoch: int = field(default=0)

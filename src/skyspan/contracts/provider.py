@@ -21,6 +21,9 @@ from skyspan.model.change import Change, Observation
 from skyspan.model.composition import Model
 from skyspan.model.diagnostic import Diagnostic
 
+RESERVED_SETTINGS = ("connection", "template", "uses", "with")
+"""What no provider's settings are called: in a stage's `with:` and in `connections:` these words are Skyspan's own."""
+
 
 class Spec(Model):
     """Base of every provider's spec: frozen, unknown keys refused, every field documented by its docstring."""

@@ -140,6 +140,16 @@ class LogBlock(Sequence[LogLine]):
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionRecord:
+    """A workspace's template of a connection: the YAML as it was written, and when (epoch seconds, the store's own)."""
+
+    workspace: str
+    name: str
+    text: str
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What is written in one transaction: events (their projections follow), and stage records put or removed."""
 
@@ -289,7 +299,27 @@ class SecretStore(Protocol):
         ...
 
 
-class Store(DeploymentStore, RunStore, LeaseStore, LogStore, SecretStore, Protocol):
+class ConnectionStore(Protocol):
+    """A workspace's templates of connections, sealed at rest."""
+
+    async def put_connection(self, workspace: str, name: str, text: str, *, replace: bool = False) -> bool:
+        """Write the template, in the place of an older one only with `replace`; whether it was written."""
+        ...
+
+    async def connections(self, workspace: str) -> Sequence[ConnectionRecord]:
+        """All of a workspace, by name; raises SealError when one cannot be opened."""
+        ...
+
+    async def connection(self, workspace: str, name: str) -> ConnectionRecord | None:
+        """The template, or None; raises SealError when it cannot be opened."""
+        ...
+
+    async def remove_connection(self, workspace: str, name: str) -> bool:
+        """Forget it; whether it was there."""
+        ...
+
+
+class Store(DeploymentStore, RunStore, LeaseStore, LogStore, SecretStore, ConnectionStore, Protocol):
     """All of it, as one open store."""
 
     async def close(self) -> None:

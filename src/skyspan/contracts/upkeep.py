@@ -62,12 +62,14 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """A deployment as it moves to another store: everything that destroy, stop and the skip rule need."""
+    """A deployment as it moves to another store: everything that destroy, stop and the skip rule need,
+    and the `secrets` and templates of `connections` (YAML by name) that its next `up` reads."""
 
     deployment: DeploymentRecord
     stages: tuple[StageRecord, ...] = ()
     kept: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    connections: Mapping[str, str] = field(default_factory=dict)
 
 
 Write: TypeAlias = Callable[[Any], None]
@@ -133,7 +135,7 @@ class Movable(Protocol):
         ...
 
     async def take_out(self, address: DeploymentAddress) -> Portion | None:
-        """A deployment with what its stages keep, from one snapshot; without secrets."""
+        """A deployment with what its stages keep, from one snapshot; without secrets and templates."""
         ...
 
     async def take_in(self, portion: Portion, lease: Lease) -> None:

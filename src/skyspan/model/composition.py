@@ -131,7 +131,8 @@ class StageDeclaration(Model):
     """One provider action of the composition."""
 
     uses: str
-    """The provider: terraform, ansible, command, http, check, wireguard, …"""
+    """The provider: terraform, ansible, command, http, check, wireguard, …; `connection` takes that of the template
+    named in `with`."""
     with_: dict[str, Value] = Field(default_factory=dict, alias="with")
     """The provider's settings; see each provider's reference."""
     needs: tuple[str, ...] = ()
@@ -156,6 +157,18 @@ class StageDeclaration(Model):
     """Where its commands start; only `local` exists yet."""
 
 
+class ConnectionTemplate(Model):
+    """Settings of a link that many stages start from: what `skyspan connections add` takes, and what an entry of
+    `connections:` may be."""
+
+    uses: str
+    """The provider whose settings these are: wireguard, …"""
+    with_: dict[str, Value] = Field(default_factory=dict, alias="with")
+    """Its settings, all or some of them; expressions mean the composition that uses the template."""
+    description: str = ""
+    """What it is for."""
+
+
 class Composition(Model):
     """The whole file."""
 
@@ -172,7 +185,7 @@ class Composition(Model):
     stages: dict[Name, StageDeclaration] = Field(min_length=1)
     """The provider actions, in any order: what they read decides."""
     connections: dict[Name, dict[str, Value]] = Field(default_factory=dict)
-    """Reusable link settings."""
+    """Reusable link settings: the settings themselves, or `{uses, with, description}` as in a workspace's template."""
     rehearsal: Value = None
     """Stand-ins for a rehearsal; may also be in rehearsal.yaml beside this file."""
 

@@ -16,6 +16,7 @@ class Verb(StrEnum):
     START = "start"
     STOP = "stop"
     DESTROY = "destroy"
+    REPAIR = "repair"
 
     @property
     def writes(self) -> bool:
@@ -125,8 +126,9 @@ def while_running(verb: Verb, before: DeploymentStatus) -> DeploymentStatus:
 
 
 def after_run(verb: Verb, before: DeploymentStatus, result: RunStatus) -> DeploymentStatus:
-    """The deployment's status after a run of `verb` ended with `result`; reading verbs give `before` back."""
-    if not verb.writes:
+    """The deployment's status after a run of `verb` ended with `result`; reading verbs and repairs give `before`
+    back."""
+    if not verb.writes or verb is Verb.REPAIR:
         return before
     if result is RunStatus.SUCCEEDED:
         return _DONE[verb]

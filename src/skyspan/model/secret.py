@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -11,6 +12,13 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 MASK = "***"
+
+_AUTH_KEY = re.compile(r"\b((?:tskey|hskey)-)[A-Za-z0-9_-]+")
+
+
+def without_auth_keys(text: str) -> str:
+    """The text with everything in it that looks like an auth key of a tailnet masked, known as a secret or not."""
+    return _AUTH_KEY.sub(rf"\1{MASK}", text)
 
 
 class Secret:

@@ -11,12 +11,14 @@ from skyspan.contracts.provider import Spec
 from skyspan.model.composition import Composition
 from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.expression import Loc, Template
+from skyspan.planning.names import HostName
 from skyspan.planning.source import Source
 
 SpecOf: TypeAlias = Callable[[str], type[Spec]]
 """The model of a provider's settings; raises StageError (with a hint) for a kind that there is not."""
 
 NOTHING: Mapping[str, frozenset[str]] = MappingProxyType({})
+NO_NAMES: Mapping[str, HostName] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,33 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Templates:
+    """The workspace's templates of connections: `names` to suggest where one is missing, and those `taken` among the
+    composition's `connections` because a stage names them."""
+
+    names: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
+
+
+NO_TEMPLATES = Templates()
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A composition on its way through the passes. A pass returns it with more filled in.
 
     `broken` holds the places (`("stages", "cloud")`) that were left out because they have errors of their own, so
-    that nothing is said about their absence. `needs` and `order` are filled by the passes of those names.
+    that nothing is said about their absence. `names` (by host), `needs` and `order` are filled by the passes of those
+    names.
     """
 
     composition: Composition
     source: Source
     spec_of: SpecOf | None = None
     broken: frozenset[Loc] = frozenset()
+    templates: Templates = NO_TEMPLATES
     texts: tuple[Text, ...] = ()
+    names: Mapping[str, HostName] = field(default_factory=lambda: NO_NAMES)
     needs: Mapping[str, frozenset[str]] = field(default_factory=lambda: NOTHING)
     order: tuple[str, ...] = ()
     findings: tuple[Diagnostic, ...] = ()
@@ -59,10 +76,12 @@ class Checked:
     """A composition without errors: what each stage needs, and an order in which they can go.
 
     `needs` holds for every stage those it waits for: the ones it reads, those its hosts' addresses read, and its
-    `needs`. `order` is topological and stays as near to the file as that allows. `diagnostics` are warnings.
+    `needs`. `order` is topological and stays as near to the file as that allows. `diagnostics` are warnings. `names`
+    says which stage joins a host to a private network; empty where nobody reads such a name.
     """
 
     composition: Composition
     needs: Mapping[str, frozenset[str]]
     order: tuple[str, ...]
     diagnostics: tuple[Diagnostic, ...] = ()
+    names: Mapping[str, HostName] = field(default_factory=lambda: NO_NAMES)

@@ -9,30 +9,27 @@ from skyspan.model.expression import Loc, has_expression
 from skyspan.model.value_type import conform, parse_type
 from skyspan.planning.draft import Draft
 from skyspan.planning.graph import cycles
-from skyspan.planning.settings import CONNECTION, named_hosts, settings_of, settings_place
+from skyspan.planning.settings import HERE, named_hosts, settings_of, settings_place
 from skyspan.planning.source import finding, nearest
 
 
 def check_hosts(draft: Draft) -> Draft:
-    """Report hosts and connections that do not exist, ports that are none, and hosts that need each other."""
+    """Report hosts that do not exist, ports that are none, and hosts that need each other."""
     return draft.found([*_in_stages(draft), *_in_hosts(draft), *_circles(draft)])
 
 
 def _in_stages(draft: Draft) -> Iterator[Diagnostic]:
     composition = draft.composition
     for name, stage in composition.stages.items():
-        connection = stage.with_.get(CONNECTION)
-        if composition.connections and isinstance(connection, str) and connection not in composition.connections:
-            loc = ("stages", name, "with", CONNECTION)
-            if not draft.is_broken(("connections", connection)):
-                hint = nearest(connection, composition.connections, "connections")
-                summary = f"there is no connection {connection!r}"
-                yield finding(draft.source, "unknown-connection", summary, draft.source.value(loc), hint)
         for inner, host in named_hosts(settings_of(stage, composition.connections)):
             yield from _missing(draft, host, settings_place(name, stage, composition.connections, inner))
 
 
 def _in_hosts(draft: Draft) -> Iterator[Diagnostic]:
+    if HERE in draft.composition.hosts:
+        where = draft.source.key(("hosts", HERE))
+        hint = "give the host another name"
+        yield finding(draft.source, "reserved-name", f"{HERE!r} is this machine, and cannot be a host", where, hint)
     for name, host in draft.composition.hosts.items():
         if host.jump is not None and not has_expression(host.jump):
             yield from _missing(draft, host.jump, ("hosts", name, "jump"))

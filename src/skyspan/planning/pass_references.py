@@ -8,10 +8,11 @@ from skyspan.model.address import is_name
 from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.expression import Reference
 from skyspan.planning.draft import Draft
+from skyspan.planning.names import FQDN
 from skyspan.planning.source import finding, nearest
 
 ROOTS = ("hosts", "inputs", "secrets", "stages")
-HOST_FIELDS = ("address", "host_key", "jump", "name", "port", "roles", "user", "vars")
+HOST_FIELDS = ("address", FQDN, "host_key", "jump", "name", "port", "roles", "user", "vars")
 """What `hosts.H.…` may read: everything but what is secret or a path on this machine."""
 
 
@@ -86,6 +87,9 @@ def _host(draft: Draft, reference: Reference) -> tuple[str, str, str] | None:
     if not path or path[0] not in HOST_FIELDS:
         hint = nearest(path[0] if path else "", HOST_FIELDS, "a host has")
         return "unknown-reference", f"{reference} reads no field of host {name}", hint
+    if path[0] == FQDN and name not in draft.names and draft.spec_of is not None:
+        hint = f"write {name} into `hosts` of a stage that joins hosts to a network, such as `uses: tailscale`"
+        return "unknown-reference", f"no stage gives host {name} a name in a private network", hint
     if path[0] == "vars" and len(path) > 1 and path[1] not in hosts[name].vars:
         hint = nearest(path[1], hosts[name].vars, f"vars of {name}")
         return "unknown-reference", f"host {name} has no var {str(path[1])!r}", hint

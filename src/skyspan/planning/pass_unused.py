@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from skyspan.model.diagnostic import Diagnostic, Severity
 from skyspan.model.expression import Loc, has_expression
 from skyspan.planning.draft import Draft
-from skyspan.planning.settings import CONNECTION, mentioned_hosts, settings_of
+from skyspan.planning.settings import connection_named, mentioned_hosts, settings_of
 from skyspan.planning.source import finding
 
 
@@ -32,21 +32,16 @@ def _findings(draft: Draft) -> Iterator[Diagnostic]:
     for stage in composition.stages.values():
         settings = settings_of(stage, composition.connections)
         named |= mentioned_hosts(settings)
-        dynamic = dynamic or any(has_expression(settings.get(key)) for key in ("host", "hosts", "from", "between"))
+        places = ("host", "hosts", "from", "through", "between")
+        dynamic = dynamic or any(has_expression(settings.get(key)) for key in places)
     for name in composition.hosts:
         # Providers may name hosts in ways of their own (an inventory's groups), so any mention counts.
         if ("hosts", name) not in read and name not in named and not dynamic and not _anywhere(draft, name):
             yield _warning(draft, ("hosts", name), "host")
-    used = {
-        stage.with_.get(CONNECTION) for stage in composition.stages.values() if _is_text(stage.with_.get(CONNECTION))
-    }
+    used = {connection_named(stage.with_) for stage in composition.stages.values()}
     for name in composition.connections:
         if name not in used:
             yield _warning(draft, ("connections", name), "connection")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _anywhere(draft: Draft, name: str) -> bool:

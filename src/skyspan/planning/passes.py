@@ -14,24 +14,30 @@ from skyspan.model.diagnostic import Diagnostic, Severity
 from skyspan.model.error import CompositionError
 from skyspan.model.expression import Loc
 from skyspan.planning import (
+    pass_connections,
     pass_cycles,
     pass_declarations,
     pass_dependencies,
     pass_expressions,
     pass_hosts,
+    pass_names,
     pass_needs,
     pass_references,
     pass_specs,
     pass_unused,
 )
-from skyspan.planning.draft import Checked, Draft, SpecOf
+from skyspan.planning.draft import NO_TEMPLATES, Checked, Draft, SpecOf, Templates
 from skyspan.planning.source import Source
 
 PASSES: tuple[Callable[[Draft], Draft], ...] = (
     # Types of inputs and outputs can be read, and defaults and examples are of them.
     pass_declarations.check_declarations,
+    # Connections that stages name exist, and give `uses: connection` its provider.
+    pass_connections.join_connections,
     # Every expression can be read and stands where one may; later passes use what was read.
     pass_expressions.read_expressions,
+    # Which stage gives each host its name in a private network.
+    pass_names.name_hosts,
     # What expressions refer to is declared.
     pass_references.check_references,
     # Hosts that stages and other hosts name exist, and lead somewhere.
@@ -56,13 +62,14 @@ def check(
     *,
     broken: frozenset[Loc] = frozenset(),
     earlier: tuple[Diagnostic, ...] = (),
+    templates: Templates = NO_TEMPLATES,
 ) -> Checked:
     """Run every pass; raises CompositionError with every error (and `earlier` ones), in order of the file.
 
     `spec_of` gives the model of a provider's settings; without it settings are not checked. `broken` names what was
-    left out of `composition` because of `earlier` errors.
+    left out of `composition` because of `earlier` errors. `templates` are the workspace's.
     """
-    draft = Draft(composition, source, spec_of, broken, findings=earlier)
+    draft = Draft(composition, source, spec_of, broken, templates, findings=earlier)
     for run in PASSES:
         draft = run(draft)
     # What was wrong with the file itself is often wrong for a later pass too: said once is enough.
@@ -71,4 +78,4 @@ def check(
     findings = tuple(sorted(dict.fromkeys((*earlier, *fresh)), key=lambda item: (item.where, item.summary)))
     if any(item.severity is Severity.ERROR for item in findings):
         raise CompositionError(findings)
-    return Checked(composition, MappingProxyType(dict(draft.needs)), draft.order, findings)
+    return Checked(draft.composition, MappingProxyType(dict(draft.needs)), draft.order, findings, draft.names)

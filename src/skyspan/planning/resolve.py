@@ -9,12 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 from skyspan.contracts.host import Host
+from skyspan.contracts.network import node_name
 from skyspan.model.composition import Composition, StageDeclaration
 from skyspan.model.error import SpecError
 from skyspan.model.expression import ExpressionError, Loc, Reference, evaluate, merge_unknown, pluck
 from skyspan.model.secret import Secret
 from skyspan.model.value import OutputValue, Unknown, Value, concealed
 from skyspan.model.value_type import conform, parse_type
+from skyspan.planning.names import FQDN, HostName
 from skyspan.planning.settings import host_fields, hosts_used, mentioned_hosts, settings_of, with_jumps
 from skyspan.planning.source import dotted
 
@@ -57,7 +59,8 @@ class Situation:
 
     `outputs` holds the outputs of stages as far as they are certain; those named in `pending` may get more (a stage
     that is planned but not applied), as may stages that are in neither map. `absent` says of stages that ended
-    without outputs why. `secrets` are the workspace's. `home` is the user's, for `~` in paths.
+    without outputs why. `secrets` are the workspace's. `home` is the user's, for `~` in paths. `names` says which stage
+    gives a host its name in a private network.
     """
 
     composition: Composition
@@ -68,6 +71,7 @@ class Situation:
     secrets: Mapping[str, Secret] = field(default_factory=_nothing)
     folder: Path = Path()
     home: Path | None = None
+    names: Mapping[str, HostName] = field(default_factory=_nothing)
     hops: int = 0
 
     def lookup(self, reference: Reference) -> Value | Unknown:
@@ -107,7 +111,26 @@ class Situation:
         value = concealed(known[name].value) if known[name].sensitive else known[name].value
         return pluck(value, path[1:], f"stages.{stage}.outputs.{name}")
 
+    def _host_name(self, host: str) -> Value | Unknown:
+        """The host's name in a private network: known as soon as the network's domain is, which may be long before the
+        host has joined; its readers wait for that all the same."""
+        named = self.names.get(host)
+        if named is None:
+            msg = f"no stage gives host {host} a name in a private network"
+            raise LookupError(msg)
+        if named.stage in self.absent:
+            raise _AbsentError(Absent(named.stage, self.absent[named.stage]))
+        domain = evaluate(named.domain, self._one_hop_on())
+        if isinstance(domain, Unknown):
+            return domain
+        if not isinstance(domain, str):
+            msg = f"the domain of stage {named.stage}, which names host {host}, is no text"
+            raise LookupError(msg)
+        return node_name(host, domain)
+
     def _host(self, host: str, name: str, path: Loc) -> Value | Unknown:
+        if name == FQDN and not path:
+            return self._host_name(host)
         declared = self.composition.hosts.get(host)
         fields = {"name": host, **host_fields(declared)} if declared is not None else {}
         if name not in fields:

@@ -1,4 +1,4 @@
-"""What a stage's settings say before they have values: merged with a connection, and which hosts they name."""
+"""What a stage's settings say before they have values: laid over a connection, and which hosts they name."""
 
 from __future__ import annotations
 
@@ -9,32 +9,86 @@ from skyspan.model.expression import Loc, has_expression, references
 from skyspan.model.value import Value
 
 CONNECTION = "connection"
-"""The setting that names an entry of `connections:` whose settings a stage starts from."""
+TEMPLATE = "template"
+NAMING = (TEMPLATE, CONNECTION)
+"""The settings that name a connection whose settings a stage starts from; both mean the same, no provider has them."""
 
-_HOST_KEYS = frozenset({"host", "hosts", "from"})
-_HERE = "here"
+ORIGIN = "origin"
+"""Marks an entry of `connections` that is a copy of the workspace's template; people never write it."""
+
+_HOST_KEYS = frozenset({"host", "hosts", "from", "through"})
+HERE = "here"
+"""What `from: here` means: this machine, and no host."""
+
+
+def is_template(entry: Mapping[str, Value]) -> bool:
+    """Whether an entry of `connections` is written `{uses, with, description}`, not as the settings themselves."""
+    return "uses" in entry or "with" in entry
+
+
+def connection_named(own: Mapping[str, Value]) -> str | None:
+    """The connection that a stage's `with:` names; None where it names none that can be known now."""
+    for key in NAMING:
+        name = own.get(key)
+        if isinstance(name, str) and not has_expression(name):
+            return name
+    return None
 
 
 def settings_of(stage: StageDeclaration, connections: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
-    """The stage's raw settings: its own `with:`, and below them those of the connection it names."""
-    named = stage.with_.get(CONNECTION)
-    if not isinstance(named, str) or not connections:
-        return dict(stage.with_)
-    own = {key: value for key, value in stage.with_.items() if key != CONNECTION}
-    return {**connections.get(named, {}), **own}
+    """The stage's raw settings: its own `with:` laid over those of the connection it names."""
+    return laid_over(stage.with_, connections)
 
 
-def settings_place(stage: str, declared: StageDeclaration, connections: Mapping[str, Value], loc: Loc) -> Loc:
+def laid_over(own: Mapping[str, Value], connections: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+    """`own` over the settings of the connection it names: mappings merge, at any depth; all else replaces."""
+    if TEMPLATE not in own and CONNECTION not in own:
+        return dict(own)
+    kept = {key: value for key, value in own.items() if key not in NAMING or not isinstance(value, str)}
+    return _merged(_settings(connections.get(connection_named(own) or "", {})), kept)
+
+
+def _settings(entry: Mapping[str, Value]) -> Mapping[str, Value]:
+    settings = entry.get("with") if is_template(entry) else entry
+    return settings if isinstance(settings, Mapping) else {}
+
+
+def _merged(below: Mapping[str, Value], above: Mapping[str, Value]) -> dict[str, Value]:
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], Mapping) and isinstance(above[key], Mapping):
+            merged[key] = _merged(below[key], above[key])
+    return merged
+
+
+def settings_place(
+    stage: str, declared: StageDeclaration, connections: Mapping[str, Mapping[str, Value]], loc: Loc
+) -> Loc:
     """Where the setting at `loc` of `settings_of` is written: in the stage, or in its connection."""
-    named = declared.with_.get(CONNECTION)
-    if loc and loc[0] not in declared.with_ and isinstance(named, str) and loc[0] in connections.get(named, {}):
-        return ("connections", named, *loc)
-    return ("stages", stage, "with", *loc)
+    return place_in(("stages", stage, "with"), declared.with_, connections, loc)
+
+
+def place_in(at: Loc, own: Mapping[str, Value], connections: Mapping[str, Mapping[str, Value]], loc: Loc) -> Loc:
+    """Where the setting at `loc` of `laid_over` is written: below `at`, where `own` is, or in the connection."""
+    named = connection_named(own)
+    entry = connections.get(named, {}) if named is not None else {}
+    mine: Value = own
+    theirs: Value = _settings(entry)
+    for step in loc:
+        if not (isinstance(mine, Mapping) and isinstance(theirs, Mapping)):
+            break
+        if step in mine and step in theirs:
+            mine, theirs = mine[step], theirs[step]
+        elif step in theirs:
+            return ("connections", str(named), *(("with",) if is_template(entry) else ()), *loc)
+        else:
+            break
+    return (*at, *loc)
 
 
 def named_hosts(settings: Mapping[str, Value]) -> Iterator[tuple[Loc, str]]:
-    """Every host that raw settings name where a host must stand: `host`, `hosts`, `from`, `between[].host`."""
-    for key in ("host", "hosts", "from"):
+    """Every host that raw settings name where one must stand: `host`, `hosts`, `from`, `through`, `between[].host`."""
+    for key in ("host", "hosts", "from", "through"):
         yield from _names(settings.get(key), (key,))
     between = settings.get("between")
     if isinstance(between, list | tuple):
@@ -45,7 +99,7 @@ def named_hosts(settings: Mapping[str, Value]) -> Iterator[tuple[Loc, str]]:
 
 def _names(value: Value, loc: Loc) -> Iterator[tuple[Loc, str]]:
     if isinstance(value, str):
-        if value != _HERE and not has_expression(value):
+        if value != HERE and not has_expression(value):
             yield loc, value
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
@@ -55,7 +109,7 @@ def _names(value: Value, loc: Loc) -> Iterator[tuple[Loc, str]]:
 def hosts_used(settings: Mapping[str, Value], hosts: Mapping[str, HostDeclaration]) -> frozenset[str]:
     """The declared hosts that a stage with these settings (raw or resolved) may reach, those jumped through included.
 
-    Counts names under `host`, `hosts` and `from` at any depth, and expressions that read `hosts.…`.
+    Counts names under `host`, `hosts`, `from` and `through` at any depth, and expressions that read `hosts.…`.
     """
     found = mentioned_hosts(settings) & hosts.keys()
     found |= {str(read.path[0]) for read in references(settings) if read.root == "hosts" and read.path} & set(hosts)
@@ -63,7 +117,7 @@ def hosts_used(settings: Mapping[str, Value], hosts: Mapping[str, HostDeclaratio
 
 
 def mentioned_hosts(settings: Mapping[str, Value]) -> frozenset[str]:
-    """Every text under `host`, `hosts` or `from` at any depth of raw settings: hosts, as far as those are declared."""
+    """Every text under `host`, `hosts`, `from` or `through` at any depth of raw settings: hosts, as far as declared."""
     return frozenset(_mentioned(settings))
 
 

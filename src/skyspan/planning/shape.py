@@ -52,10 +52,12 @@ def shape_findings(
     place: Callable[[Loc], Loc],
     *,
     expressions: bool = False,
+    partial: bool = False,
 ) -> Iterator[Diagnostic]:
     """Every error of validating `raw`, without those that `expressions` in it may still mend, if there may be any.
 
-    `place` says where in the file a location of `raw` stands.
+    `place` says where in the file a location of `raw` stands. A `partial` one is laid under another: what its mappings
+    lack, and what contradicts itself as a whole, is no error yet.
     """
     expected: dict[Loc, list[dict[str, Any]]] = {}
     seen: set[tuple[Position, str]] = set()
@@ -64,6 +66,8 @@ def shape_findings(
     for item in found:
         loc, inside, branches = _locate(item["loc"], item["type"], raw)
         if (expressions and _excused(item["type"], inside, branches)) or _follows(dict(item), loc, inside, misspelt):
+            continue
+        if partial and _may_come(item["type"], loc, inside[-1]):
             continue
         if item["type"] in _EXPECTED:
             expected.setdefault(loc, []).append(dict(item))
@@ -87,6 +91,12 @@ def _follows(item: dict[str, Any], loc: Loc, way: list[Value], misspelt: set[Loc
     if item["type"] == "missing":
         return loc in misspelt
     return item["type"] == "too_short" and bool(len(way[-1]) >= item["ctx"].get("min_length", 1))
+
+
+def _may_come(kind: str, loc: Loc, value: Value) -> bool:
+    """Whether what lies over the settings may mend it: not within lists, which are replaced as a whole."""
+    whole = kind == "missing" or (kind == "value_error" and isinstance(value, Mapping))
+    return whole and not any(isinstance(step, int) for step in loc)
 
 
 def _wrong_type(items: list[dict[str, Any]], full: Loc, source: Source) -> Diagnostic:

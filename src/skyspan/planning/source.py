@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from skyspan.model.diagnostic import Diagnostic, Position, Severity
 from skyspan.model.expression import Loc
+from skyspan.model.secret import without_auth_keys
 
 
 class Source(Protocol):
@@ -50,6 +51,37 @@ class NoSource:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class WithTemplates:
+    """A composition's file together with the workspace's templates, by name, that stand among its `connections`."""
+
+    file: Source
+    templates: Mapping[str, Source]
+
+    def key(self, loc: Loc) -> Position:
+        source, rest = self._of(loc)
+        return source.key(rest)
+
+    def value(self, loc: Loc) -> Position:
+        source, rest = self._of(loc)
+        return source.value(rest)
+
+    def within(self, loc: Loc, text: str, offset: int) -> Position:
+        source, rest = self._of(loc)
+        return source.within(rest, text, offset)
+
+    def excerpt(self, where: Position) -> str:
+        for source in self.templates.values():
+            if source.value(()).file == where.file:
+                return source.excerpt(where)
+        return self.file.excerpt(where)
+
+    def _of(self, loc: Loc) -> tuple[Source, Loc]:
+        if len(loc) > 1 and loc[0] == "connections" and loc[1] in self.templates:
+            return self.templates[str(loc[1])], loc[2:]
+        return self.file, loc
+
+
 def finding(
     source: Source,
     code: str,
@@ -59,8 +91,8 @@ def finding(
     detail: str = "",
     severity: Severity = Severity.ERROR,
 ) -> Diagnostic:
-    """A diagnostic at `where`, with its source line."""
-    return Diagnostic(code, summary, where, severity, detail, hint, source.excerpt(where))
+    """A diagnostic at `where`, with its source line, but for a key that somebody wrote there."""
+    return Diagnostic(code, summary, where, severity, detail, hint, without_auth_keys(source.excerpt(where)))
 
 
 def nearest(name: object, known: Iterable[str], what: str = "") -> str:

@@ -50,9 +50,9 @@ class Transaction:
         if rows:
             self.change(self._statements.upsert(table), *rows)
 
-    def add_missing(self, table: sa.Table, row: Mapping[str, Any]) -> None:
-        """Insert a whole row unless there is one with the same key."""
-        self.execute(self._statements.insert_missing(table), row)
+    def add_missing(self, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        """Insert a whole row unless there is one with the same key; whether there was none."""
+        return self.execute(self._statements.insert_missing(table), row).rowcount > 0
 
 
 Work = Callable[[Transaction], Any]

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from skyspan.contracts.store import Lease
 from skyspan.contracts.upkeep import Portion
 from skyspan.model.address import DeploymentAddress
+from skyspan.store.connections import put_connection
 from skyspan.store.database import Transaction
 from skyspan.store.deployments import (
     find_deployment,
@@ -47,3 +48,5 @@ def take_in(tx: Transaction, portion: Portion, lease: Lease) -> None:
             put_kept(tx, address.stage(stage), lease.epoch, name, data)
     for name, secret in portion.secrets.items():
         put_secret(tx, address.workspace, name, secret)
+    for name, text in portion.connections.items():
+        put_connection(tx, address.workspace, name, text, replace=True)

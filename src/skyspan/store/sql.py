@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from skyspan.contracts.context import Clock, KeptWriter
 from skyspan.contracts.store import (
     Batch,
+    ConnectionRecord,
     DeploymentRecord,
     Lease,
     LogBlock,
@@ -27,7 +28,7 @@ from skyspan.model.address import DeploymentAddress, StageAddress
 from skyspan.model.error import FencedError, StoreError, UsageError
 from skyspan.model.event import RecordedEvent
 from skyspan.model.secret import Secret
-from skyspan.store import audit, deployments, leases, logs, runs, secrets
+from skyspan.store import audit, connections, deployments, leases, logs, runs, secrets
 from skyspan.store.database import Database, Transaction
 from skyspan.store.flavour import Flavour
 from skyspan.store.sqlite import SqliteFlavour
@@ -206,6 +207,18 @@ class SqlStore:
 
     async def remove_secret(self, workspace: str, name: str) -> bool:
         return await self._worker.write(secrets.remove_secret, workspace, name)
+
+    async def put_connection(self, workspace: str, name: str, text: str, *, replace: bool = False) -> bool:
+        return await self._worker.write(connections.put_connection, workspace, name, text, replace)
+
+    async def connections(self, workspace: str) -> Sequence[ConnectionRecord]:
+        return await self._worker.read(connections.list_connections, workspace)
+
+    async def connection(self, workspace: str, name: str) -> ConnectionRecord | None:
+        return await self._worker.read(connections.find_connection, workspace, name)
+
+    async def remove_connection(self, workspace: str, name: str) -> bool:
+        return await self._worker.write(connections.remove_connection, workspace, name)
 
     async def close(self) -> None:
         await self._worker.close()

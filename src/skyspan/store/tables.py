@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision of the schema that this Skyspan knows, oldest first; the last one is what `TABLES` describes."""
 
 HEAD = REVISIONS[-1]
@@ -241,6 +241,16 @@ secrets = sa.Table(
     _time("updated_at"),
     _sealed("value_sealed"),
 )
+
+connections = sa.Table(
+    "connections",
+    TABLES,
+    _name("workspace", key=True),
+    _name("name", key=True),
+    _time("updated_at"),
+    _sealed("text_sealed"),
+)
+"""A workspace's templates, as they were written."""
 
 audit = sa.Table(
     "audit",

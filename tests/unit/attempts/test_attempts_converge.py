@@ -281,3 +281,17 @@ async def test_a_provider_that_breaks_is_told_as_a_bug(rig: Rig) -> None:
     assert ran.error("a")["kind"] == "InternalError"
     assert "KeyError" in ran.error("a")["detail"]
     assert ran.statuses()["b"] == "succeeded"
+
+
+async def test_a_host_that_a_stage_leaves_can_be_reached_until_the_apply_has_ended(rig: Rig) -> None:
+    hosts = {"hosts": {name: {"address": f"192.0.2.{name[-1]}"} for name in ("h1", "h2")}}
+    await rig.up({"mesh": {"with": {"hosts": ["h1", "h2"]}}}, rest=hosts)
+    rig.world.faults["apply", "mesh"] = [ToolFailedError("half done")]
+    alone = {"mesh": {"with": {"hosts": ["h1"], "value": 2}}}
+    await rig.up(alone, rest=hosts)
+    assert sorted((await rig.records())["mesh"].hosts) == ["h1", "h2"]
+    rig.requests.clear()
+    ran = await rig.up(alone, rest=hosts)
+    assert ran.statuses() == {"mesh": "succeeded"}
+    assert sorted(rig.requests[0].hosts) == ["h1", "h2"]
+    assert sorted((await rig.records())["mesh"].hosts) == ["h1"]
