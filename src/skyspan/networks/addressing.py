@@ -20,8 +20,22 @@ INTERFACE_LENGTH = 15
 """Longest name of a Linux network interface: IFNAMSIZ without its NUL."""
 
 
+SHARED_POOLS_V4: tuple[IPv4Network, ...] = (IPv4Network("10.254.0.0/16"), IPv4Network("100.126.0.0/16"))
+"""Where the networks of links with more than two ends come from: beside the pairs, so that they never overlap."""
+
+SHARED_POOL_V6: IPv6Network = IPv6Network("fd5b:5b:5c::/48")
+"""The same for IPv6."""
+
+SHARED_LENGTH_V4 = 22
+"""Prefix length of the network that a link of more than two ends gets for its tunnel addresses: room for 1,022, so that
+ends may come later without the others being numbered anew."""
+
+SHARED_LENGTH_V6 = 64
+"""The same for IPv6: what a subnet has (RFC 4291)."""
+
+
 class PoolExhaustedError(ValueError):
-    """Every pair of the pools overlaps what must be avoided."""
+    """Every network of the wanted size in the pools overlaps what must be avoided."""
 
 
 def stable_number(seed: str) -> int:
@@ -35,32 +49,38 @@ def interface_name(seed: str) -> str:
 
 
 def allocate_pair(seed: str, pools: Sequence[Network], avoid: Iterable[Network]) -> Network:
-    """The network of two addresses (/31 or /127, RFC 3021 and RFC 6164) for the link named `seed`.
+    """The network of two addresses (/31 or /127, RFC 3021 and RFC 6164) for the link named `seed`; as `allocate`."""
+    return allocate(seed, pools, avoid, pools[0].max_prefixlen - 1)
 
-    The seed chooses the place in the first pool; from there on the first pair that overlaps nothing of `avoid` is
+
+def allocate(seed: str, pools: Sequence[Network], avoid: Iterable[Network], length: int) -> Network:
+    """A network of that prefix length for the link named `seed`.
+
+    The seed chooses the place in the first pool; from there on the first network that overlaps nothing of `avoid` is
     taken, then the next pool is tried. Raises PoolExhaustedError.
     """
     avoided = tuple(avoid)
     for pool in pools:
-        found = _free_pair(stable_number(seed), pool, [net for net in avoided if net.version == pool.version])
+        inside = [net for net in avoided if net.version == pool.version]
+        found = _free_network(stable_number(seed), pool, inside, length)
         if found is not None:
             return found
     msg = f"no tunnel addresses are left in {', '.join(map(str, pools))}: all of it overlaps the link's prefixes"
     raise PoolExhaustedError(msg)
 
 
-def _free_pair(number: int, pool: Network, avoided: Sequence[Network]) -> Network | None:
-    count = pool.num_addresses // 2
+def _free_network(number: int, pool: Network, avoided: Sequence[Network], length: int) -> Network | None:
+    size = 1 << (pool.max_prefixlen - length)
+    count = pool.num_addresses // size
     first = int(pool.network_address)
-    length = pool.max_prefixlen - 1
     place = number % count
     # Each obstacle is jumped over whole, at most once before and once after the end of the pool.
     for _ in range(2 * len(avoided) + 1):
-        pair = ip_network((first + 2 * place, length))
-        obstacle = next((net for net in avoided if net.overlaps(pair)), None)
+        free = ip_network((first + size * place, length))
+        obstacle = next((net for net in avoided if net.overlaps(free)), None)
         if obstacle is None:
-            return pair
-        place = ((int(obstacle.broadcast_address) - first) // 2 + 1) % count
+            return free
+        place = ((int(obstacle.broadcast_address) - first) // size + 1) % count
         if obstacle.num_addresses >= pool.num_addresses:
             return None
     return None

@@ -3,7 +3,7 @@
 One table per link, for its interface alone: what does not come from or go to the interface is left to others. The table
 is loaded in one transaction (declare, delete, define), so there is no moment without it, and loading it twice is the
 same as once. An `accept` here does not override a drop in somebody else's chain of the same hook (nft(8), verdict
-statements); a `reject` here is final.
+statements; see `docker`); a `reject` here is final. Who loads it from afar arms the timer of `guard` first.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def parse_admission(text: str) -> Admission:
 class LinkFilter:
     """The filter of one end of a link.
 
-    `here` and `there` are the prefixes behind this end and behind the other; `own` and `peer` the tunnel addresses.
+    `here` and `there` are the prefixes behind this end and behind the others; `own` and `peer` the tunnel addresses.
+    What is in `through` may go from one of the others to another by this end.
     """
 
     table: str
@@ -64,6 +65,7 @@ class LinkFilter:
     there: tuple[Network, ...]
     own: tuple[Address, ...]
     peer: tuple[Address, ...]
+    through: tuple[Network, ...] = ()
 
 
 def ruleset(link: LinkFilter) -> str:
@@ -117,8 +119,12 @@ def _input(link: LinkFilter) -> Iterator[str]:
     yield f'iifname != "{link.interface}" accept'
     yield "ct state established,related accept"
     yield from _errors()
-    for own, peer in _pairs(link.own, link.peer):
-        yield f"{_family(own)} saddr {peer} {_family(own)} daddr {own} {_echo(own)} accept"
+    # Only from the link itself (RFC 4861 section 7.1), for tunnels that have neighbours.
+    yield "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept"
+    for own in link.own:
+        peers = [str(peer) for peer in link.peer if peer.version == own.version]
+        if peers:
+            yield f"{_family(own)} saddr {_one_of(peers)} {_family(own)} daddr {own} {_echo(own)} accept"
     yield "jump admitted"
     yield "goto refused"
 
@@ -135,6 +141,10 @@ def _forward(link: LinkFilter) -> Iterator[str]:
         if inside[family] and outside[family]:
             pair = f"{family} saddr {{ {', '.join(inside[family])} }} {family} daddr {{ {', '.join(outside[family])} }}"
             yield f'oifname "{link.interface}" {pair} jump admitted'
+    for family, networks in _by_family(link.through).items():
+        if networks:
+            pair = f"{family} saddr {_one_of(networks)} {family} daddr {_one_of(networks)}"
+            yield f'iifname "{link.interface}" oifname "{link.interface}" {pair} jump admitted'
     for way in ("iifname", "oifname"):
         yield f'{way} "{link.interface}" goto refused'
 
@@ -168,8 +178,8 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[str]:
     return (str(first) if first == last else f"{first}-{last}" for first, last in joined)
 
 
-def _pairs(own: Sequence[Address], peer: Sequence[Address]) -> Iterator[tuple[Address, Address]]:
-    return ((mine, theirs) for mine in own for theirs in peer if mine.version == theirs.version)
+def _one_of(things: Sequence[str]) -> str:
+    return things[0] if len(things) == 1 else f"{{ {', '.join(things)} }}"
 
 
 def _by_family(networks: Iterable[Network | Address]) -> dict[str, list[str]]:

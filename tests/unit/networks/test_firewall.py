@@ -83,6 +83,16 @@ def test_the_mss_is_clamped_in_both_directions() -> None:
         assert any(rule.startswith(way) and "ipv6" in rule and rule.endswith("size set 1340") for rule in clamp)
 
 
+def test_what_ipv6_cannot_do_without_always_passes() -> None:
+    text = ruleset(link_filter())
+    errors = "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
+    assert errors in chain(text, "input")
+    for way in ("iifname", "oifname"):
+        assert f'{way} "sky-1" {errors}' in chain(text, "forward")
+    neighbours = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept"
+    assert neighbours in chain(text, "input")
+
+
 def test_the_table_is_replaced_in_one_transaction() -> None:
     lines = ruleset(link_filter()).splitlines()
     assert lines[:3] == [

@@ -1,0 +1,121 @@
+"""A link beside other filters of the host, Docker's above all: fragments of POSIX sh, and what they find read; pure.
+
+An `accept` in one base chain does not override a drop in another one of the same hook (nft(8), verdict statements), and
+Docker sets the policy of FORWARD to drop. Its chain DOCKER-USER is where others may accept before (Docker's manual,
+"Packet filtering and firewalls"); what the link's own table refuses stays refused. IPv4 and IPv6 have a chain each, and
+iptables may be the one of nftables or the legacy one, even both at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from skyspan.model.change import Action, ResourceChange
+
+FORWARDING = r"""
+# The commands for the chains DOCKER-USER there are. Asking the legacy command would load its tables.
+docker_filters() {
+  if [ "$1" = 4 ]; then tool=iptables family_name=ip; else tool=ip6tables family_name=ip6; fi
+  if nft list chain $family_name filter DOCKER-USER >/dev/null 2>&1; then
+    command -v $tool-nft || command -v $tool || :
+  fi
+  if grep -qsx filter /proc/net/${family_name}_tables_names; then
+    # Where there is but one iptables, and its tables are loaded, it is the legacy one.
+    filter=$(command -v $tool-legacy || command -v $tool) || return 0
+    if "$filter" -w -n -L DOCKER-USER >/dev/null 2>&1; then echo "$filter"; fi
+  fi
+}
+docker_rule() { "$1" -w "$2" DOCKER-USER "$3" "$if" -m comment --comment "$table" -j ACCEPT; }
+"""
+"""What the others need. They read `$if` and `$table`; the table's name marks the rules as the link's."""
+
+ADMIT = r"""
+admit_forwarding() {
+  for family in 4 6; do
+    for filter in $(docker_filters $family); do
+      for way in -i -o; do
+        case " $1 " in
+          *" $family "*) docker_rule "$filter" -C $way 2>/dev/null || docker_rule "$filter" -I $way;;
+          *) while docker_rule "$filter" -D $way 2>/dev/null; do :; done;;
+        esac
+      done
+    done
+  done
+}
+"""
+"""`admit_forwarding "4 6"`: have Docker's chains of these families, and no others, let the link through."""
+
+LOOK = r"""
+look_at_forwarding() {
+  echo @docker
+  for family in 4 6; do
+    for filter in $(docker_filters $family); do
+      found=no
+      if docker_rule "$filter" -C -i 2>/dev/null && docker_rule "$filter" -C -o 2>/dev/null; then found=yes; fi
+      echo "$family ${filter##*/} $found"
+    done
+  done
+  echo @drops
+  nft list chains 2>/dev/null | awk '
+    $1 == "table" { family = $2; name = $3 }
+    $1 == "chain" { chain = $2 }
+    /hook forward/ && /policy drop/ { print family, name, chain }' |
+    while read -r family name chain; do
+      if ! nft list table "$family" "$name" 2>/dev/null | grep -qF "\"$if\""; then
+        case $family in inet) set -- 4 6;; ip6) set -- 6;; *) set -- 4;; esac
+        for version in "$@"; do echo "$version $family $name $chain"; done
+      fi
+    done
+  for family in 4 6; do
+    if [ $family = 4 ]; then tool=iptables names=ip; else tool=ip6tables names=ip6; fi
+    if grep -qsx filter /proc/net/${names}_tables_names; then
+      filter=$(command -v $tool-legacy || command -v $tool) || continue
+      rules=$("$filter" -w -S 2>/dev/null) || continue
+      if printf '%s' "$rules" | grep -qx -e '-P FORWARD DROP' && ! printf '%s' "$rules" | grep -qF " $if "; then
+        echo "$family ${filter##*/} FORWARD"
+      fi
+    fi
+  done
+}
+"""
+"""Print two sections: `@docker`, whether each chain DOCKER-USER lets the link through; `@drops`, chains that drop what
+is forwarded while their table has no rule for the interface."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Others' filters on a host. `docker` says of each chain DOCKER-USER, by family and command, whether it has the
+    link's rules; `drops` are chains, by family, that drop what is forwarded and do not know the link."""
+
+    docker: Mapping[tuple[int, str], bool]
+    drops: Sequence[tuple[int, str]] = ()
+
+
+NO_FILTERS = Filters({})
+"""A host without any."""
+
+
+def parse_filters(docker: str, drops: str) -> Filters:
+    """The sections that `LOOK` prints; raises ValueError for what it cannot have printed."""
+    chains = {}
+    for line in docker.splitlines():
+        family, tool, admitted = line.split()
+        chains[int(family), tool] = admitted == "yes"
+    pairs = (line.partition(" ") for line in drops.splitlines())
+    return Filters(chains, tuple((int(family), chain) for family, _, chain in pairs))
+
+
+def unlike(host: str, families: Sequence[int], seen: Filters) -> Iterator[ResourceChange]:
+    """What has to change in Docker's chains so that they let through exactly these families."""
+    for (family, tool), admitted in sorted(seen.docker.items()):
+        if (family in families) != admitted:
+            yield ResourceChange(f"{host}: DOCKER-USER of {tool}", Action.DESTROY if admitted else Action.CREATE)
+
+
+def dropping(families: Sequence[int], seen: Filters) -> Iterator[str]:
+    """In words, whose chains drop what this link forwards, beside those that the link opens itself."""
+    opened = {family for family, _ in seen.docker}
+    for family, chain in seen.drops:
+        if family in families and family not in opened:
+            yield f"the chain {chain} drops what is forwarded over IPv{family}, and no rule of its table names the link"
