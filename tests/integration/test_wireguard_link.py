@@ -4,60 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support.wireguard_rig import ENV, Link, spec
 
-from skyspan.contracts.transport import Command, Completed, Connection, Effect, OnOutput, Transport
+from skyspan.contracts.transport import Command, Completed, Connection, OnOutput, Transport
 from skyspan.model.address import DeploymentAddress
-from skyspan.model.change import Action, Change, Observation
+from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, SpecError, StageError, ToolMissingError, UnreachableError
-from skyspan.networks.wireguard.provider import WireguardProvider
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.testing.gateway_world import GatewayWorld, Machine
 from skyspan.testing.provider_world import ProviderWorld
 from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
-
-ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-
-
-def spec(east: dict[str, Any] | None = None, west: dict[str, Any] | None = None, **settings: Any) -> WireguardSpec:
-    ends = [
-        {"host": "east-gw", "prefixes": ["10.1.0.0/24"]} | (east or {}),
-        {"host": "west-gw", "prefixes": ["10.2.0.0/24"]} | (west or {}),
-    ]
-    return WireguardSpec.model_validate({"between": ends, "allow": ["icmp", "tcp/8080"], **settings})
-
-
-@dataclass
-class Link:
-    """A stage in the world, driven as the engine does it."""
-
-    sites: GatewayWorld
-    world: ProviderWorld
-    provider: WireguardProvider = field(default_factory=WireguardProvider)
-
-    async def look(self, settings: WireguardSpec) -> tuple[Observation, Change]:
-        ctx = self.world.reading()
-        seen = await self.provider.observe(settings, ctx)
-        return seen, await self.provider.plan(settings, seen, ctx)
-
-    async def up(self, settings: WireguardSpec) -> Observation:
-        seen, change = await self.look(settings)
-        return await self.provider.apply(settings, change, self.world.writing()) if change.action.changes else seen
-
-    async def down(self, settings: WireguardSpec) -> None:
-        await self.provider.destroy(settings, self.world.writing())
-
-    def written(self) -> list[Command]:
-        return [command for command in self.world.commands if command.effect is Effect.WRITE]
-
-    async def wg(self, gateway: str, *what: str) -> str:
-        return await self.sites.machines[gateway].sh('wg show all "$@" | cut -f2-', *what)
 
 
 @pytest.fixture
@@ -174,7 +136,8 @@ DRIFTS = {
     "interface ": "ip link set $(wg show interfaces) mtu 1300",
     "firewall ": "nft add rule inet skyspan-$(wg show interfaces) admitted tcp dport 9090 accept",
     "file ": "echo '# by hand' >> /etc/wireguard/$(wg show interfaces).conf",
-    "peer ": "wg set $(wg show interfaces) peer $(wg show all peers | cut -f2) preshared-key /dev/null",
+    "peer ": "wg set $(wg show interfaces) peer $(wg show all peers | cut -f2) persistent-keepalive 99",
+    "interface sky": "wg set $(wg show interfaces) peer $(wg show all peers | cut -f2) preshared-key /dev/null",
     "forwarding ": "echo 0 > /proc/sys/net/ipv4/ip_forward",
 }
 

@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from skyspan.contracts.context import Clock, ReadContext, StageContext
+from skyspan.contracts.forwarding import ForwarderControl, NoForwarder
 from skyspan.contracts.host import Host
 from skyspan.contracts.transport import Command, Completed, Connection, Effect, OnOutput, Stream, Transport
 from skyspan.model.address import DeploymentAddress, StageAddress
 from skyspan.model.error import SpecError, UnreachableError
 from skyspan.model.secret import Secret
+from skyspan.testing.gated_forwarder import GatedForwarder
 
 T = TypeVar("T")
 
@@ -337,6 +339,8 @@ class ProviderWorld:
     kept: MemoryKept = field(default_factory=MemoryKept)
     report: RecordingReporter = field(default_factory=RecordingReporter)
     commands: list[Command] = field(default_factory=list)
+    variables: Mapping[str, Secret] = field(default_factory=dict)
+    forwarder: ForwarderControl = field(default_factory=NoForwarder)
     attempts: int = 0
 
     def __post_init__(self) -> None:
@@ -366,6 +370,8 @@ class ProviderWorld:
             kept=_ReadOnlyKept(self.kept),
             attempt=max(self.attempts, 1),
             deadline=deadline,
+            variables=self.variables,
+            forwarder=self.forwarder,
         )
 
     def writing(self, gate: Gate | None = None, deadline: float | None = None) -> StageContext:
@@ -384,5 +390,7 @@ class ProviderWorld:
             kept=_GatedKept(self.kept, gate),
             attempt=self.attempts,
             deadline=deadline,
+            variables=self.variables,
+            forwarder=GatedForwarder(self.forwarder, gate.effect),
             epoch=1,
         )

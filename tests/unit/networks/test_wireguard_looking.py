@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from skyspan.contracts.host import Host
 from skyspan.contracts.transport import Command, Completed
+from skyspan.contracts.watch import Cause
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, SpecError, ToolFailedError, ToolMissingError
 from skyspan.model.secret import Secret
+from skyspan.networks.docker import Filters
 from skyspan.networks.peers import Route
 from skyspan.networks.wireguard.compare import (
     differences,
     digest_of,
     refuse_collisions,
+    refuse_missing_powers,
     refuse_missing_tools,
     routes_of,
 )
@@ -30,6 +35,7 @@ from skyspan.networks.wireguard.parse import OwnRoute, Probe, Survey, parse_surv
 from skyspan.networks.wireguard.provider import WireguardProvider
 from skyspan.networks.wireguard.ready import legs_of, summary
 from skyspan.networks.wireguard.spec import WireguardSpec
+from skyspan.networks.wireguard.watch import Scene, diagnosis
 from skyspan.testing.provider_world import ProviderWorld, ScriptedTransport, SteppingClock
 
 NOW = 1_700_000_000
@@ -56,7 +62,7 @@ SPEC = WireguardSpec.model_validate(
         "psk": Secret("9yqnkoyOEnaJqrJkYKbpBZ5UnyIbM6fGtLC5SPgiMCs="),
     }
 )
-ENDS = plan_ends(SPEC, DeploymentAddress("default", "proof").stage("stage"), HOSTS)
+ENDS = plan_ends(SPEC, DeploymentAddress("default", "proof").stage("stage"), HOSTS, {})
 EAST = ENDS[0]
 
 # What a gateway printed whose link stands; its private and shared keys never leave it.
@@ -70,6 +76,9 @@ flock yes
 sha256sum yes
 wireguard-go yes
 kernel no
+tun yes
+@powers
+000001ffffffffff
 @time
 1700000000
 @owner
@@ -106,6 +115,11 @@ psk PSK
 @forward
 4 1
 6 0
+@fixed
+@docker
+4 iptables-nft yes
+@drops
+4 ip filter FORWARD
 @udp
    sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
 12160: 00000000:CA6C 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 616155 2 0000000020a531de 0
@@ -125,7 +139,8 @@ KEYS = made_keys()
 
 
 def text() -> str:
-    psk = KEYS.psk.reveal() if KEYS.psk else ""
+    shared = KEYS.psk("east-gw", "west-gw")
+    psk = shared.reveal() if shared else ""
     return (
         TEXT.replace("CONFIG", digest_of(config_text(EAST, KEYS).reveal()))
         .replace("RULES", digest_of(EAST.firewall))
@@ -147,6 +162,9 @@ flock yes
 sha256sum yes
 wireguard-go yes
 kernel no
+tun yes
+@powers
+000001ffffffffff
 @time
 1700000000
 @owner
@@ -160,6 +178,9 @@ kernel no
 @digests
 @forward
 4 0
+@fixed
+@docker
+@drops
 @udp
 @probes
 """
@@ -177,6 +198,8 @@ def test_a_survey_is_read_whole() -> None:
     assert Route(ip_network("10.1.0.0/24"), "lan", "kernel", connected=True) in survey.routes
     assert Route(ip_network("192.0.2.1/32"), "eth0", "static") in survey.routes
     assert survey.ports_in_use == {51820}
+    assert survey.filters == Filters({(4, "iptables-nft"): True}, ((4, "ip filter FORWARD"),))
+    assert survey.powers == 0x1FF_FFFF_FFFF
     assert survey.probes == (Probe("10.255.0.1", 36, answered=True), Probe("10.255.0.1", 1420, answered=True))
 
 
@@ -198,14 +221,14 @@ def without(name: str) -> Callable[[Survey], Survey]:
 DIFFERENCES: dict[str, tuple[Callable[[Survey], Survey], list[tuple[str, Action]]]] = {
     "down": (lambda s: replace(s, up=False), [("interface wg-lab", Action.UPDATE)]),
     "mtu": (lambda s: replace(s, mtu=1400), [("interface wg-lab", Action.UPDATE)]),
-    "key": (lambda s: replace(s, public_key="x"), [("peer west-gw", Action.UPDATE)]),
-    "port": (lambda s: replace(s, port=1), [("peer west-gw", Action.UPDATE)]),
-    "no peer": (lambda s: replace(s, peers=()), [("peer west-gw", Action.UPDATE)]),
+    "key": (lambda s: replace(s, public_key="x"), [("interface wg-lab", Action.UPDATE)]),
+    "port": (lambda s: replace(s, port=1), [("interface wg-lab", Action.UPDATE)]),
+    "no peer": (lambda s: replace(s, peers=()), [("peer west-gw", Action.CREATE)]),
     "stolen prefix": (
         lambda s: replace(s, peers=(replace(s.peers[0], allowed_ips=("10.255.0.1/32",)),)),
         [("peer west-gw", Action.UPDATE)],
     ),
-    "not synced": (without("synced"), [("peer west-gw", Action.UPDATE)]),
+    "not synced": (without("synced"), [("interface wg-lab", Action.UPDATE)]),
     "addresses": (
         lambda s: replace(s, addresses=("10.9.9.9/32",)),
         [("address 10.255.0.0/31", Action.CREATE), ("address 10.9.9.9/32", Action.DESTROY)],
@@ -293,6 +316,59 @@ def test_a_gateway_with_neither_plane_is_refused() -> None:
     refuse_missing_tools(EAST, replace(absent(), tools=tools | {"kernel": True}))
 
 
+DOCKERS_DEFAULT = 0xA80425FB
+"""What a container may do when nothing more is asked for."""
+
+LACKING: dict[str, tuple[dict[str, Any], str, str]] = {
+    "NET_ADMIN": ({"powers": DOCKERS_DEFAULT}, "lacks the capability NET_ADMIN", "--cap-add NET_ADMIN"),
+    "a TUN": ({"tools": {"kernel": False, "tun": False}}, "has no /dev/net/tun", "--device /dev/net/tun"),
+    "writable settings": ({"fixed": frozenset({4})}, "its /proc/sys is read-only", "--sysctl net.ipv4.ip_forward=1"),
+    "IPv4 at all": ({"forwarding": {}}, "has it switched off altogether", "leave out the prefixes"),
+}
+
+
+@pytest.mark.parametrize("what", LACKING)
+def test_a_gateway_that_may_not_do_what_it_must_is_refused_with_what_to_give_it(what: str) -> None:
+    changes, words, hint = LACKING[what]
+    refuse_missing_powers(EAST, absent())
+    with pytest.raises(NotReadyError, match=re.escape(words)) as caught:
+        refuse_missing_powers(EAST, replace(absent(), **changes))
+    assert hint in caught.value.hint
+
+
+def test_what_a_gateway_does_not_need_may_be_missing() -> None:
+    kernel = {"kernel": True, "tun": False}
+    refuse_missing_powers(EAST, replace(absent(), tools=kernel))
+    refuse_missing_powers(EAST, replace(absent(), fixed=frozenset({4, 6}), forwarding={4: True}))
+    with pytest.raises(NotReadyError, match="/dev/net/tun"):
+        refuse_missing_powers(replace(EAST, plane="userspace"), replace(absent(), tools=kernel))
+
+
+def test_what_dockers_chains_lack_is_a_difference() -> None:
+    shut = replace(seen(), filters=Filters({(4, "iptables-nft"): False, (6, "ip6tables-nft"): False}))
+    assert [(item.address, item.action) for item in differences(EAST, KEYS, shut)] == [
+        ("east-gw: DOCKER-USER of iptables-nft", Action.CREATE)
+    ]
+    needless = replace(seen(), filters=Filters({(4, "iptables-nft"): True, (6, "ip6tables-nft"): True}))
+    assert [(item.address, item.action) for item in differences(EAST, KEYS, needless)] == [
+        ("east-gw: DOCKER-USER of ip6tables-nft", Action.DESTROY)
+    ]
+
+
+def test_a_filter_of_others_that_drops_is_named_by_the_diagnosis() -> None:
+    ends = (EAST, ENDS[1])
+    for filters, words in (
+        (Filters({(4, "iptables-nft"): False}), "its chain DOCKER-USER of iptables-nft does not let wg-lab through"),
+        (Filters({}, ((4, "ip filter FORWARD"),)), "the chain ip filter FORWARD drops what is forwarded over IPv4"),
+    ):
+        shut = replace(seen(), filters=filters)
+        found = [item for item in diagnosis(Scene(ends, KEYS, (shut, shut))) if item.cause is Cause.FORWARD_DROPPED]
+        assert [item.where for item in found] == ["east-gw", "west-gw"]
+        assert all(words in item.words for item in found)
+    fine = replace(seen(), filters=Filters({(4, "iptables-nft"): True}, ((6, "ip6 filter FORWARD"),)))
+    assert Cause.FORWARD_DROPPED not in [item.cause for item in diagnosis(Scene(ends, KEYS, (fine, fine)))]
+
+
 def refused(survey: Survey, end: EndState = EAST) -> str:
     with pytest.raises(SpecError) as caught:
         refuse_collisions(end, survey, frozenset())
@@ -334,7 +410,7 @@ async def test_clocks_that_are_apart_are_refused_before_anything_is_touched(tmp_
     provider = WireguardProvider()
     read = scene.reading()
     change = await provider.plan(SPEC, await provider.observe(SPEC, read), read)
-    with pytest.raises(NotReadyError, match="the clock of west-gw is 3600 s behind the other gateway's"):
+    with pytest.raises(NotReadyError, match="the clock of west-gw is 3600 s behind that of east-gw"):
         await provider.apply(SPEC, change, scene.writing())
     assert scene.kept.data == {}
 

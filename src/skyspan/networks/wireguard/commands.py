@@ -15,6 +15,9 @@ KERNEL_CANNOT = 91
 NO_USERSPACE = 92
 """Exit status of `raise_command` when wireguard-go would be needed and is missing."""
 
+NO_TUN = 95
+"""Exit status of `raise_command` when wireguard-go has no /dev/net/tun to open."""
+
 TAKEN = 90
 """Exit status of `prepare_command` when the interface or its file is somebody else's."""
 
@@ -43,9 +46,13 @@ def survey_command(end: EndState, *, probe: bool) -> Command:
 def prepare_command(end: EndState, config: Secret) -> Command:
     """Put in place all that must stand before the first packet."""
     families = " ".join(map(str, end.families))
-    return Command(
-        _shell(scripts.PREPARE, _names(end), (families, end.firewall)), stdin=config, timeout_s=CHANGE_TIMEOUT_S
-    )
+    arguments = (families, end.firewall, f"{end.confirm_within:g}", str(ROUTE_PROTOCOL))
+    return Command(_shell(scripts.PREPARE, _names(end), arguments), stdin=config, timeout_s=CHANGE_TIMEOUT_S)
+
+
+def confirm_command(end: EndState) -> Command:
+    """Say that the host can still be reached, so that it keeps what was changed."""
+    return Command(_shell(scripts.CONFIRMED, _names(end), ()), timeout_s=LOOK_TIMEOUT_S)
 
 
 def raise_command(end: EndState, routes: tuple[OwnRoute, ...], *, again: bool) -> Command:

@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
 
 from skyspan.model.change import Action, ResourceChange
-from skyspan.model.error import SpecError, ToolMissingError
+from skyspan.model.error import NotReadyError, SpecError, ToolMissingError
+from skyspan.networks import docker
 from skyspan.networks.addressing import Network
 from skyspan.networks.peers import Route, shadowed
 from skyspan.networks.wireguard.config import NO_PSK, config_text
@@ -27,6 +28,10 @@ PACKAGES: Mapping[str, str] = MappingProxyType(
     }
 )
 """What a gateway needs, and the Debian package that has it."""
+
+
+CAP_NET_ADMIN = 12
+"""The bit of the capability to change the network (capabilities(7))."""
 
 
 def digest_of(text: str) -> str:
@@ -50,16 +55,14 @@ def _source(destination: Network, end: EndState, seen: Survey) -> str:
 
 def differences(end: EndState, keys: Keys, seen: Survey) -> Iterator[ResourceChange]:
     """What would have to change on the host, resource by resource; nothing when it is as it is to be."""
-    made = Action.CREATE if not seen.present else Action.UPDATE
     interface = f"{end.host}: interface {end.interface}"
     if not seen.present:
         yield ResourceChange(interface, Action.CREATE)
     elif wrong_plane(end, seen):
         yield ResourceChange(interface, Action.REPLACE, f"carried by {seen.plane}, not by {end.plane}")
-    elif not seen.up or seen.mtu != end.mtu:
-        yield ResourceChange(interface, Action.UPDATE, _unlike(seen, end))
-    if _peer_differs(end, keys, seen):
-        yield ResourceChange(f"{end.host}: peer {end.other}", made)
+    elif unlike := _unlike(end, keys, seen):
+        yield ResourceChange(interface, Action.UPDATE, unlike)
+    yield from _peer_differences(end, keys, seen)
     yield from _listed(f"{end.host}: address ", set(end.addresses), set(seen.addresses))
     wanted = {route.prefix: route for route in routes_of(end, seen)}
     there = {route.prefix: route for route in seen.own_routes}
@@ -74,12 +77,14 @@ def differences(end: EndState, keys: Keys, seen: Survey) -> Iterator[ResourceCha
     for family in end.families:
         if not seen.forwarding.get(family, False):
             yield ResourceChange(f"{end.host}: forwarding of IPv{family}", Action.UPDATE, "off")
+    yield from docker.unlike(end.host, end.families, seen.filters)
 
 
 def creation(end: EndState) -> Iterator[ResourceChange]:
     """What making the end from nothing makes."""
     yield ResourceChange(f"{end.host}: interface {end.interface}", Action.CREATE)
-    yield ResourceChange(f"{end.host}: peer {end.other}", Action.CREATE)
+    for peer in end.peers:
+        yield ResourceChange(f"{end.host}: peer {peer.host}", Action.CREATE)
     for address in end.addresses:
         yield ResourceChange(f"{end.host}: address {address}", Action.CREATE)
     for net in end.destinations:
@@ -93,19 +98,28 @@ def wrong_plane(end: EndState, seen: Survey) -> bool:
     return seen.present and seen.plane != (seen.plane if end.plane == "auto" else end.plane)
 
 
-def _peer_differs(end: EndState, keys: Keys, seen: Survey) -> bool:
-    peer = seen.peer(keys.public[end.other])
-    psk = keys.psk.reveal().strip() if keys.psk else "(none)"
-    return (
-        peer is None
-        or len(seen.peers) != 1
-        or seen.public_key != keys.public[end.host]
-        or seen.port != end.port
-        or set(peer.allowed_ips) != set(end.allowed_ips)
-        or peer.keepalive != end.keepalive
-        or seen.digests.get("psk") != digest_of(f"{keys.public[end.other]}\t{'(none)' if psk == NO_PSK else psk}\n")
-        or seen.digests.get("synced") != digest_of(config_text(end, keys).reveal())
-    )
+def _peer_differences(end: EndState, keys: Keys, seen: Survey) -> Iterator[ResourceChange]:
+    wanted = {keys.public[peer.host]: peer for peer in end.peers}
+    live = {peer.public_key: peer for peer in seen.peers}
+    for public, peer in wanted.items():
+        there = live.get(public)
+        if there is None:
+            yield ResourceChange(f"{end.host}: peer {peer.host}", Action.CREATE)
+        elif set(there.allowed_ips) != set(peer.allowed_ips) or there.keepalive != peer.keepalive:
+            yield ResourceChange(f"{end.host}: peer {peer.host}", Action.UPDATE)
+    names = {key: host for host, key in keys.public.items()}
+    for public in live.keys() - wanted.keys():
+        yield ResourceChange(f"{end.host}: peer {names.get(public, public)}", Action.DESTROY)
+
+
+def _shared_keys(end: EndState, keys: Keys) -> str:
+    """What `wg show IF preshared-keys` prints, its lines sorted."""
+    lines = []
+    for peer in end.peers:
+        psk = keys.psk(end.host, peer.host)
+        text = psk.reveal().strip() if psk else NO_PSK
+        lines.append(f"{keys.public[peer.host]}\t{'(none)' if text == NO_PSK else text}\n")
+    return "".join(sorted(lines))
 
 
 def _firewall_stands(end: EndState, seen: Survey) -> bool:
@@ -120,8 +134,21 @@ def _listed(label: str, wanted: set[str], there: set[str]) -> Iterator[ResourceC
         yield ResourceChange(label + item, Action.DESTROY)
 
 
-def _unlike(seen: Survey, end: EndState) -> str:
-    return "down" if not seen.up else f"MTU {seen.mtu}, not {end.mtu}"
+def _unlike(end: EndState, keys: Keys, seen: Survey) -> str:
+    """How the interface itself differs; empty when it does not."""
+    if not seen.up:
+        return "down"
+    if seen.mtu != end.mtu:
+        return f"MTU {seen.mtu}, not {end.mtu}"
+    if seen.port != end.port:
+        return f"port {seen.port}, not {end.port}"
+    if seen.public_key != keys.public[end.host]:
+        return "another key"
+    if seen.digests.get("psk") != digest_of(_shared_keys(end, keys)):
+        return "other shared keys"
+    if seen.digests.get("synced") != digest_of(config_text(end, keys).reveal()):
+        return "an older configuration"
+    return ""
 
 
 def _made(digest: str | None) -> Action:
@@ -147,6 +174,40 @@ def refuse_missing_tools(end: EndState, seen: Survey) -> None:
             f"neither the kernel of {end.host} nor wireguard-go there can carry WireGuard",
             hint=f"on {end.host}: apt-get install wireguard-go, or use a kernel that has the wireguard module",
         )
+
+
+def refuse_missing_powers(end: EndState, seen: Survey) -> None:
+    """Raise NotReadyError when the host is one that may not do what a gateway does, such as a container made for less;
+    nothing was touched yet."""
+    if not seen.powers >> CAP_NET_ADMIN & 1:
+        raise NotReadyError(
+            f"{end.host} may not change its network: it lacks the capability NET_ADMIN",
+            hint=f"a container gets it by `--cap-add NET_ADMIN`; otherwise log in to {end.host} as root",
+        )
+    kernel = seen.tools.get("kernel", False) and end.plane != "userspace"
+    if not (kernel or seen.present or seen.tools.get("tun", False) or end.plane == "kernel"):
+        raise no_tun(end.host)
+    for family in end.families:
+        if family not in seen.forwarding:
+            raise NotReadyError(
+                f"{end.host} is to forward IPv{family} and has it switched off altogether",
+                hint=f"give {end.host} IPv{family} (a container: `--sysctl net.ipv6.conf.all.disable_ipv6=0`), or leave"
+                " out the prefixes of that family",
+            )
+        if family in seen.fixed and not seen.forwarding[family]:
+            name = "net.ipv4.ip_forward" if family == 4 else "net.ipv6.conf.all.forwarding"
+            raise NotReadyError(
+                f"{end.host} does not forward IPv{family}, and its /proc/sys is read-only",
+                hint=f"a container is to be started with `--sysctl {name}=1`; otherwise set it where {end.host} runs",
+            )
+
+
+def no_tun(host: str) -> NotReadyError:
+    """The error for a host where wireguard-go has nothing to work with."""
+    return NotReadyError(
+        f"{host} has no /dev/net/tun, which wireguard-go needs, and no WireGuard in its kernel",
+        hint="a container gets it by `--device /dev/net/tun`; otherwise load the module tun or wireguard",
+    )
 
 
 def refuse_collisions(end: EndState, seen: Survey, leaving: frozenset[str]) -> None:
@@ -175,7 +236,7 @@ def refuse_collisions(end: EndState, seen: Survey, leaving: frozenset[str]) -> N
         raise SpecError(
             f"routes on {end.host} are in the way: {in_the_way[0]}",
             detail="\n".join(in_the_way[1:]),
-            hint=f"correct the prefixes of {end.other}, or remove what routes them on {end.host}",
+            hint=f"correct the prefixes of the other sides, or remove what routes them on {end.host}",
         )
 
 

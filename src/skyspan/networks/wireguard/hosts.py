@@ -1,4 +1,4 @@
-"""What is done on the gateways, both at once: look, change, take away; failures say on which one."""
+"""What is done on the gateways, all at once: look, change, take away; failures say on which one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from typing import TypeVar
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Command, Completed
-from skyspan.model.error import SpecError, StageError, ToolFailedError, ToolMissingError
+from skyspan.contracts.watch import Passage
+from skyspan.model.error import (
+    NotReadyError,
+    SpecError,
+    StageError,
+    ToolFailedError,
+    ToolMissingError,
+    UnreachableError,
+)
 from skyspan.model.secret import MASK, Secret
-from skyspan.networks.wireguard import commands
-from skyspan.networks.wireguard.compare import routes_of, wrong_plane
+from skyspan.networks.guard import TAKEN_BACK
+from skyspan.networks.wireguard import commands, watch
+from skyspan.networks.wireguard.compare import no_tun, routes_of, wrong_plane
 from skyspan.networks.wireguard.config import config_text
 from skyspan.networks.wireguard.keys import Keys, Place
-from skyspan.networks.wireguard.link import EndState
+from skyspan.networks.wireguard.link import Ends, EndState
 from skyspan.networks.wireguard.parse import Survey, parse_survey
 
 T = TypeVar("T")
@@ -50,7 +59,7 @@ async def _look(end: EndState, ctx: ReadContext, *, probe: bool) -> Survey:
 
 async def change(end: EndState, keys: Keys, seen: Survey, ctx: StageContext) -> None:
     """Make the end what it is to be; what is so already is not disturbed."""
-    secrets = tuple(secret for secret in (*keys.private.values(), keys.psk) if secret is not None)
+    secrets = (*keys.private.values(), *keys.shared.values())
     again = wrong_plane(end, seen)
     steps = (
         (commands.prepare_command(end, config_text(end, keys)), "preparing"),
@@ -61,6 +70,68 @@ async def change(end: EndState, keys: Keys, seen: Survey, ctx: StageContext) -> 
         done = await ctx.places.reach(end.host).run(command)
         if not done.ok:
             raise _failed(done, end.host, f"{step} the interface {end.interface} on {end.host}", secrets, sudo=end.sudo)
+    await _confirm(end, secrets, ctx)
+
+
+async def _confirm(end: EndState, secrets: Sequence[Secret], ctx: StageContext) -> None:
+    """Have the host keep what was changed, as it could be reached afterwards."""
+    what = f"confirming the change of {end.host}'s firewall"
+    try:
+        done = await ctx.places.reach(end.host).run(commands.confirm_command(end))
+    except UnreachableError as error:
+        raise UnreachableError(
+            f"{end.host} cannot be reached any more since the link's change: {error.summary}",
+            detail=error.detail,
+            hint=f"it takes its firewall and the new routes back {end.confirm_within:g} s after the change by itself; "
+            "is the way to it inside the link's prefixes?",
+        ) from error
+    if done.exit_code == TAKEN_BACK:
+        raise NotReadyError(
+            f"{end.host} took its firewall and the new routes back: no confirmation came in {end.confirm_within:g} s",
+            hint="try again, with a longer `confirm_within` where the way to the host is slow",
+        )
+    if not done.ok:
+        raise _failed(done, end.host, what, secrets, sudo=end.sudo)
+
+
+async def probe(end: EndState, ctx: ReadContext) -> tuple[Passage, ...]:
+    """Ping every peer of an end from there; what cannot be asked is unknown, and no fault of the link."""
+    try:
+        done = await ctx.places.reach(end.host).query(watch.probe_command(end))
+    except StageError as error:
+        return tuple(watch.unknown(end, error.summary))
+    if done.timed_out:
+        return tuple(watch.unknown(end, f"{end.host} takes too long to answer"))
+    return tuple(watch.passages(end, done.text()))
+
+
+async def repair(ends: Ends, end: EndState, keys: Keys, step: str, ctx: StageContext) -> None:
+    """Take one step of repair on an end; what is well stays as it is, but for a restart. Ends that hold a session with
+    it which it no longer knows are told to call again, where it cannot call them."""
+    if step == watch.RERESOLVE:
+        done = await ctx.places.reach(end.host).run(watch.reresolve_command(end, keys))
+        if not done.ok:
+            raise _failed(done, end.host, f"looking up the peers of {end.host}", (), sudo=end.sudo)
+        for line in done.text().splitlines():
+            ctx.report.line(f"{end.host}: {line}")
+        return
+    if step == watch.RESTART:
+        await lower(Place(end.host, end.interface), end.owner, ctx)
+    (seen,) = await survey((end,), ctx, probe=False)
+    await change(end, keys, seen, ctx)
+    callers = {peer.host for peer in end.peers if not peer.calls}
+    if not callers:
+        return
+    there = tuple(one for one in ends if one == end or one.host in callers)
+    whole = watch.Scene(there, keys, await survey(there, ctx, probe=False))
+    await all_of(_call_anew(caller, keys, peers, ctx) for caller, peers in watch.stale_callers(whole))
+
+
+async def _call_anew(end: EndState, keys: Keys, peers: Sequence[str], ctx: StageContext) -> None:
+    ctx.report.line(f"repair: {end.host} calls {', '.join(peers)} again")
+    done = await ctx.places.reach(end.host).run(watch.call_anew_command(end, keys, peers))
+    if not done.ok:
+        raise _failed(done, end.host, f"calling again from {end.host}", (), sudo=end.sudo)
 
 
 async def lower(place: Place, owner: str, ctx: StageContext) -> None:
@@ -101,6 +172,8 @@ def _failed(done: Completed, host: str, what: str, secrets: Sequence[Secret], *,
             f"{host} has neither WireGuard in its kernel nor wireguard-go",
             hint=f"on {host}: apt-get install wireguard-go",
         )
+    if done.exit_code == commands.NO_TUN:
+        return no_tun(host)
     ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
     return ToolFailedError(
         f"{what} {ended}",

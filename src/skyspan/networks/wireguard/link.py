@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -10,41 +10,74 @@ from skyspan.contracts.host import Host
 from skyspan.model.address import StageAddress
 from skyspan.model.error import SpecError
 from skyspan.model.value import digest
-from skyspan.networks.addressing import POOL_V6, POOLS_V4, Network, PoolExhaustedError, allocate_pair, interface_name
-from skyspan.networks.firewall import Address, LinkFilter, ruleset
+from skyspan.networks.addressing import Network, interface_name
+from skyspan.networks.endpoints import parse_endpoint
+from skyspan.networks.firewall import LinkFilter, ruleset
 from skyspan.networks.peers import Site, conflicts
-from skyspan.networks.wireguard.spec import End, WireguardSpec, parse_endpoint
+from skyspan.networks.wireguard.numbering import Addresses, tunnel_addresses
+from skyspan.networks.wireguard.spec import End, WireguardSpec
 
 ROUTE_PROTOCOL = 241
 """The number that marks our routes (rtnetlink(7), rtm_protocol): not among those of iproute2's rt_protos."""
 
 
 @dataclass(frozen=True, slots=True)
-class EndState:
-    """One end as it is to be. Networks and addresses are in their shortest form, as `ip` prints them.
+class PeerState:
+    """Another end as this one sees it.
 
-    `calls` is the endpoint of the other end, empty when that one calls. `destinations` are routed over the interface.
-    `families` are the IP versions that this gateway must forward. `sudo` when its login is not root.
+    `addresses` are its own inside the tunnel, `behind` what is reached through it beyond those, `calls` its endpoint,
+    empty when it is the one that calls; `keepalive` in seconds, 0 for none.
     """
 
     host: str
-    other: str
+    addresses: tuple[str, ...]
+    behind: tuple[Network, ...]
+    calls: str
+    keepalive: int
+
+    @property
+    def allowed_ips(self) -> tuple[str, ...]:
+        """What it may send from, and is sent to."""
+        return (*(str(ip_network(address)) for address in self.addresses), *map(str, self.behind))
+
+    @property
+    def called_by_name(self) -> str:
+        """The name under which it is called, which may come to mean another address; empty for an address."""
+        if not self.calls:
+            return ""
+        name, _ = parse_endpoint(self.calls)
+        try:
+            ip_address(name)
+        except ValueError:
+            return name
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndState:
+    """One end as it is to be. Networks and addresses are in their shortest form, as `ip` prints them.
+
+    `here` is what is behind it, `there` what is behind the others. `destinations` are routed over the interface.
+    `listens` is its endpoint, empty when nobody can call it. `families` are the IP versions that this gateway must
+    forward. `sudo` when its login is not root. `confirm_within` so many seconds its firewall waits for a confirmation.
+    """
+
+    host: str
     owner: str
     interface: str
     addresses: tuple[str, ...]
-    peer_addresses: tuple[str, ...]
+    peers: tuple[PeerState, ...]
     here: tuple[Network, ...]
     there: tuple[Network, ...]
     destinations: tuple[Network, ...]
     listens: str
-    calls: str
     port: int
-    keepalive: int
     mtu: int
     plane: str
     firewall: str
     families: tuple[int, ...]
     sudo: bool
+    confirm_within: float
 
     @property
     def table(self) -> str:
@@ -52,10 +85,12 @@ class EndState:
         return table_name(self.interface)
 
     @property
-    def allowed_ips(self) -> tuple[str, ...]:
-        """What the other end may send from, and is sent to."""
-        peers = (ip_network(address) for address in self.peer_addresses)
-        return tuple(str(net) for net in (*peers, *self.there))
+    def peer_addresses(self) -> tuple[str, ...]:
+        """The addresses inside the tunnel of all that it is joined to."""
+        return tuple(address for peer in self.peers for address in peer.addresses)
+
+
+Ends = tuple[EndState, ...]
 
 
 def table_name(interface: str) -> str:
@@ -68,16 +103,20 @@ def interface_of(spec: WireguardSpec, address: StageAddress) -> str:
     return spec.interface or interface_name(str(address))
 
 
-def settings_digest(spec: WireguardSpec, ends: tuple[EndState, EndState]) -> str:
+def settings_digest(spec: WireguardSpec, ends: Ends) -> str:
     """A digest of all settings and of where the ends find each other; kept sealed only, as settings may hold keys."""
-    return digest([spec.model_dump(), [end.calls for end in ends]])
+    return digest([spec.model_dump(), [[peer.calls for peer in end.peers] for end in ends]])
 
 
-def plan_ends(spec: WireguardSpec, address: StageAddress, hosts: Mapping[str, Host]) -> tuple[EndState, EndState]:
-    """Both ends as they are to be. Raises SpecError for what cannot work, before any host is touched."""
-    tunnel = tunnel_addresses(spec, address)
-    networks = [ip_interface(text).network for text in (*tunnel[0], *tunnel[1])]
-    # A host route of its own (a /32) cannot overlap anything that the other end's does not.
+def plan_ends(
+    spec: WireguardSpec, address: StageAddress, hosts: Mapping[str, Host], numbers: Mapping[str, int]
+) -> Ends:
+    """Every end as it is to be, in the order of `between`; `numbers` are the hosts' places among the addresses.
+
+    Raises SpecError for what cannot work, before any host is touched."""
+    tunnel = tunnel_addresses(spec, address, numbers)
+    networks = [ip_interface(text).network for texts in tunnel.values() for text in texts]
+    # A host route of its own (a /32) cannot overlap anything that the others' do not.
     sites = [Site(end.host, end.networks, _outside(end, hosts)[0]) for end in spec.between]
     problems = list(conflicts(sites, tuple(dict.fromkeys(networks))))
     if problems:
@@ -86,27 +125,17 @@ def plan_ends(spec: WireguardSpec, address: StageAddress, hosts: Mapping[str, Ho
             detail="\n".join(problems[1:]),
             hint="every network may be behind one side only, and endpoints outside all of them",
         )
-    one, other = spec.between
-    interface = interface_of(spec, address)
-    return (
-        _end(spec, (one, other), (tunnel[0], tunnel[1]), hosts, (str(address), interface)),
-        _end(spec, (other, one), (tunnel[1], tunnel[0]), hosts, (str(address), interface)),
-    )
+    names = (str(address), interface_of(spec, address))
+    return tuple(_end(spec, end, tunnel, hosts, names) for end in spec.between)
 
 
 def _end(
-    spec: WireguardSpec,
-    ends: tuple[End, End],
-    tunnel: tuple[tuple[str, ...], tuple[str, ...]],
-    hosts: Mapping[str, Host],
-    names: tuple[str, str],
+    spec: WireguardSpec, end: End, tunnel: Addresses, hosts: Mapping[str, Host], names: tuple[str, str]
 ) -> EndState:
-    end, other = ends
-    peers = tuple(str(ip_interface(text).ip) for text in tunnel[1])
-    reachable = [ip_interface(text).network for text in tunnel[0]]
-    beside = tuple(ip_network(peer) for peer in peers if not any(ip_address(peer) in net for net in reachable))
-    # The side behind a NAT keeps the way open; without one, both do.
-    sends = end.nat or not other.nat
+    peers = tuple(_peer(spec, end, other, tunnel, hosts) for other in spec.between if spec.joined(end, other))
+    own = [ip_interface(text) for text in tunnel[end.host]]
+    behind = tuple(net for peer in peers for net in peer.behind)
+    inside = [ip_network(address) for peer in peers for address in peer.addresses]
     owner, interface = names
     link_filter = LinkFilter(
         table=table_name(interface),
@@ -114,34 +143,62 @@ def _end(
         mtu=spec.mtu,
         allow=spec.admissions,
         here=end.networks,
-        there=other.networks,
-        own=tuple(ip_interface(text).ip for text in tunnel[0]),
-        peer=tuple(ip_address(peer) for peer in peers),
+        there=behind,
+        own=tuple(address.ip for address in own),
+        peer=tuple(net.network_address for net in inside),
+        through=(*inside, *behind) if spec.spokes_meet and end.host == spec.hub else (),
     )
+    # What the kernel's own route for the tunnel's network does not cover.
+    beside = tuple(net for net in inside if not any(net.network_address in address.network for address in own))
     return EndState(
         host=end.host,
-        other=other.host,
         owner=owner,
         interface=interface,
-        addresses=tunnel[0],
-        peer_addresses=peers,
+        addresses=tunnel[end.host],
+        peers=peers,
         here=end.networks,
-        there=other.networks,
-        destinations=(*beside, *other.networks),
+        there=behind,
+        destinations=_each_once((*beside, *(behind if spec.routes == "declared" else ()))),
         listens=_joined(_outside(end, hosts)),
-        calls=_joined(_outside(other, hosts)),
         port=end.port,
-        keepalive=spec.keepalive if sends else 0,
         mtu=spec.mtu,
         plane=spec.plane,
         firewall=ruleset(link_filter),
-        families=tuple(sorted({net.version for net in (*end.networks, *other.networks)})),
+        families=_forwarded((*end.networks, *behind) if end.networks else link_filter.through),
         sudo=hosts[end.host].user != "root",
+        confirm_within=spec.confirm_within,
     )
 
 
+def _peer(spec: WireguardSpec, end: End, other: End, tunnel: Addresses, hosts: Mapping[str, Host]) -> PeerState:
+    # The side behind a NAT keeps the way open; without one, both do.
+    sends = end.nat or not other.nat
+    behind: tuple[Network, ...] = other.networks
+    if spec.spokes_meet and other.host == spec.hub:
+        others = [one for one in spec.between if one.host not in (end.host, spec.hub)]
+        behind += tuple(ip_network(ip_interface(text).ip) for one in others for text in tunnel[one.host])
+        behind += tuple(net for one in others for net in one.networks)
+    return PeerState(
+        host=other.host,
+        addresses=tuple(str(ip_interface(text).ip) for text in tunnel[other.host]),
+        behind=behind,
+        calls=_joined(_outside(other, hosts)),
+        keepalive=spec.keepalive if sends else 0,
+    )
+
+
+def _forwarded(networks: Sequence[Network]) -> tuple[int, ...]:
+    """A gateway with nothing behind it forwards nothing, except as a hub where spokes meet."""
+    return tuple(sorted({net.version for net in networks}))
+
+
+def _each_once(networks: Sequence[Network]) -> tuple[Network, ...]:
+    """Each once: of the spokes that a spoke meets, the addresses may lie in the kernel's own route already."""
+    return tuple(dict.fromkeys(networks))
+
+
 def _outside(end: End, hosts: Mapping[str, Host]) -> tuple[str, int]:
-    """Where the other end finds this one; an empty address when it cannot."""
+    """Where the other ends find this one; an empty address when they cannot."""
     if end.host not in hosts:
         raise SpecError(
             f"the composition has no host {end.host!r}", hint=f"hosts: {', '.join(sorted(hosts)) or 'none'}"
@@ -157,29 +214,3 @@ def _joined(place: tuple[str, int]) -> str:
     if not address:
         return ""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def tunnel_addresses(spec: WireguardSpec, address: StageAddress) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The addresses of both ends inside the tunnel, with their prefix length. Raises SpecError when none are left."""
-    one, other = spec.between
-    if one.address is not None and other.address is not None:
-        return (str(ip_interface(one.address)),), (str(ip_interface(other.address)),)
-    if spec.tunnel is not None:
-        pairs = [_pair(ip_network(spec.tunnel))]
-    else:
-        avoid = [net for end in spec.between for net in end.networks]
-        try:
-            nets: list[Network] = [allocate_pair(str(address), POOLS_V4, avoid)]
-            if any(net.version == 6 for net in avoid):
-                nets.append(allocate_pair(str(address), (POOL_V6,), avoid))
-        except PoolExhaustedError as error:
-            raise SpecError(str(error), hint="name a free network of two addresses: `tunnel: 10.254.0.0/31`") from error
-        pairs = [_pair(net) for net in nets]
-    return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
-
-
-def _pair(network: Network) -> tuple[str, str]:
-    """The first two usable addresses: all of a /31 or /127, else those after the network's own."""
-    offset = 0 if network.num_addresses == 2 else 1
-    first: Address = network.network_address + offset
-    return f"{first}/{network.prefixlen}", f"{first + 1}/{network.prefixlen}"

@@ -10,26 +10,26 @@ from skyspan.model.change import Observation, ResourceChange
 from skyspan.model.value import OutputValue, digest
 from skyspan.networks.wireguard import compare
 from skyspan.networks.wireguard.keys import Keys
-from skyspan.networks.wireguard.link import EndState
+from skyspan.networks.wireguard.link import Ends
 from skyspan.networks.wireguard.parse import Survey
 from skyspan.networks.wireguard.ready import Leg, summary
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Both ends, as they are to be and as they are."""
+    """Every end, as it is to be and as it is."""
 
-    ends: tuple[EndState, EndState]
+    ends: Ends
     keys: Keys
     seen: Sequence[Survey]
 
     def differences(self) -> tuple[ResourceChange, ...]:
-        """What would have to change, on either host."""
+        """What would have to change, on any host."""
         pairs = zip(self.ends, self.seen, strict=True)
         return tuple(item for end, seen in pairs for item in compare.differences(end, self.keys, seen))
 
     def present(self) -> bool:
-        """Whether either host has the interface, and it is ours."""
+        """Whether any host has the interface, and it is ours."""
         pairs = zip(self.ends, self.seen, strict=True)
         return any(seen.present and compare.is_ours(end, seen) for end, seen in pairs)
 
@@ -59,13 +59,14 @@ def _fingerprint(look: Look, legs: Sequence[Leg]) -> str:
             [[peer.public_key, peer.allowed_ips, peer.keepalive] for peer in seen.peers],
             [seen.addresses, sorted([route.prefix, route.source] for route in seen.own_routes)],
             [dict(seen.digests), {str(family): on for family, on in seen.forwarding.items()}],
+            sorted([f"{family} {tool}", admitted] for (family, tool), admitted in seen.filters.docker.items()),
         ]
         for seen in look.seen
     ]
     return digest([facts, [leg.name for leg in legs if not leg.ok]])
 
 
-def certain_outputs(ends: tuple[EndState, EndState]) -> dict[str, OutputValue]:
+def certain_outputs(ends: Ends) -> dict[str, OutputValue]:
     """The outputs that follow from the settings alone."""
     values: dict[str, Any] = {
         "interface": ends[0].interface,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
+from skyspan.networks.docker import NO_FILTERS, Filters, parse_filters
 from skyspan.networks.peers import Route
 from skyspan.networks.wireguard.link import ROUTE_PROTOCOL
 
@@ -15,15 +16,21 @@ NEVER = 0
 """Stamp of a handshake that has not been."""
 
 
+ALL_POWERS = (1 << 64) - 1
+"""Every capability there may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer of the live interface. `handshake` is the time of the last one (epoch seconds by the host's clock)."""
+    """A peer of the live interface. `handshake` is the time of the last one (epoch seconds by the host's clock),
+    `received` how many bytes came from it."""
 
     public_key: str
     endpoint: str
     allowed_ips: tuple[str, ...]
     handshake: int
     keepalive: int
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,9 @@ class Survey:
 
     `addresses` are those of the interface, `others` (by device) of all the rest. `digests` are of what is on the host:
     `config` and `rules` the files, `synced` the configuration last given to the interface, `table` the live nftables
-    table, `loaded` the same just after it was loaded, `psk` the live shared keys.
+    table, `loaded` the same just after it was loaded, `psk` the live shared keys. `powers` are the capabilities that
+    commands have there, as a mask of bits (capabilities(7)). `fixed` are the IP versions whose forwarding nobody can
+    switch there. `before` is what had come from each peer before the pings.
     """
 
     tools: Mapping[str, bool]
@@ -68,8 +77,12 @@ class Survey:
     routes: tuple[Route, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     forwarding: Mapping[int, bool] = field(default_factory=dict)
+    fixed: frozenset[int] = frozenset()
+    filters: Filters = NO_FILTERS
+    powers: int = ALL_POWERS
     ports_in_use: frozenset[int] = frozenset()
     probes: tuple[Probe, ...] = ()
+    before: Mapping[str, int] = field(default_factory=dict)
 
     def peer(self, public_key: str) -> Peer | None:
         """The live peer with that key."""
@@ -106,8 +119,12 @@ def parse_survey(text: str, interface: str) -> Survey:
         routes=tuple(route for route, _ in routes),
         digests=dict(_pairs(parts["digests"])),
         forwarding={int(family): value == "1" for family, value in _pairs(parts["forward"])},
+        fixed=frozenset(map(int, parts["fixed"].split())),
+        filters=parse_filters(parts["docker"], parts["drops"]),
+        powers=int(parts["powers"], 16),
         ports_in_use=_ports(parts["udp"]),
         probes=tuple(_probe(line) for line in parts["probes"].splitlines()),
+        before={key: int(count) for key, count in _pairs(parts.get("before", ""))},
     )
 
 
@@ -142,13 +159,14 @@ def _dump(text: str) -> tuple[tuple[str, str], tuple[Peer, ...]]:
 
 
 def _peer(row: Sequence[str]) -> Peer:
-    public, _, endpoint, allowed, handshake, _, _, keepalive = row
+    public, _, endpoint, allowed, handshake, received, _, keepalive = row
     return Peer(
         public_key=public,
         endpoint="" if endpoint == "(none)" else endpoint,
         allowed_ips=() if allowed == "(none)" else tuple(sorted(allowed.split(","))),
         handshake=int(handshake),
         keepalive=0 if keepalive == "off" else int(keepalive),
+        received=int(received),
     )
 
 

@@ -1,4 +1,4 @@
-"""How a wireguard stage is driven: look at both gateways, work out what differs, change that, prove it by traffic."""
+"""How a wireguard stage is driven: look at the gateways, work out what differs, change that, prove it by traffic."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Stream
+from skyspan.contracts.watch import Finding, Passage, Repair
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.error import NotReadyError, StageError
 from skyspan.model.value import digest
+from skyspan.networks import docker
+from skyspan.networks.preflight import findings
 from skyspan.networks.wireguard import compare, hosts
 from skyspan.networks.wireguard.keys import Keys, Memory, Place, forget, keys_of, recall, remember, with_keys
 from skyspan.networks.wireguard.link import EndState, plan_ends, settings_digest
+from skyspan.networks.wireguard.numbering import numbered
 from skyspan.networks.wireguard.observation import Look, certain_outputs, observation
 from skyspan.networks.wireguard.parse import Survey
-from skyspan.networks.wireguard.preflight import findings
 from skyspan.networks.wireguard.ready import Leg, clock_differences, expected, legs_of, summary
 from skyspan.networks.wireguard.spec import WireguardSpec
+from skyspan.networks.wireguard.watch import Scene, diagnosis, local, repairs_of
 
 CLOCKS_APART_S = 120.0
 """More than that between the gateways is refused: handshake stamps must rise, and a clock that is behind and then set
@@ -29,7 +33,8 @@ _PAUSE_S = 0.3
 
 
 class WireguardProvider:
-    """Joins the networks behind two gateways by a WireGuard tunnel that admits only what is allowed.
+    """Joins the networks behind gateways by WireGuard tunnels that admit only what is allowed: two, a hub with its
+    spokes, or each with each.
 
     Every end is made by its own host from what it gets by standard input: private keys go nowhere else. A change is
     given to the live interface, so sessions survive it.
@@ -43,10 +48,10 @@ class WireguardProvider:
         keys = keys_of(spec, memory) if memory is not None else None
         if memory is None or keys is None:
             return Observation.absent("it has not been made yet")
-        ends = plan_ends(spec, ctx.address, ctx.hosts)
+        ends = plan_ends(spec, ctx.address, ctx.hosts, memory.numbers)
         look = Look(ends, keys, await hosts.survey(ends, ctx, probe=True))
         if not look.present():
-            return Observation.absent("neither gateway has the link's interface")
+            return Observation.absent("no gateway has the link's interface")
         legs = (*legs_of(ends, keys, look.seen), *await expected(spec.expect, ends, ctx.places))
         for leg in legs:
             if not leg.ok:
@@ -54,8 +59,8 @@ class WireguardProvider:
         return observation(look, legs, as_applied=memory.applied == settings_digest(spec, ends))
 
     async def plan(self, spec: WireguardSpec, seen: Observation, ctx: ReadContext) -> Change:
-        ends = plan_ends(spec, ctx.address, ctx.hosts)
         memory = await recall(ctx.kept) or Memory()
+        ends = plan_ends(spec, ctx.address, ctx.hosts, memory.numbers)
         settings = settings_digest(spec, ends)
         action, reason = Action.UPDATE, seen.reason
         found: tuple[ResourceChange, ...] = ()
@@ -86,16 +91,16 @@ class WireguardProvider:
         )
 
     async def apply(self, spec: WireguardSpec, change: Change, ctx: StageContext) -> Observation:
-        ends = plan_ends(spec, ctx.address, ctx.hosts)
-        settings = settings_digest(spec, ends)
         before = await recall(ctx.kept) or Memory()
+        ends = plan_ends(spec, ctx.address, ctx.hosts, before.numbers)
+        settings = settings_digest(spec, ends)
         leaving = _leaving(before, ends)
         seen = await hosts.survey(ends, ctx, probe=False)
         _refuse_what_cannot_work(ends, seen, leaving, ctx)
-        ctx.report.line(f"generate: {ends[0].interface} between {ends[0].host} and {ends[1].host}")
-        memory = with_keys(before, spec)
+        ctx.report.line(f"generate: {ends[0].interface} between {' and '.join(end.host for end in ends)}")
+        memory = replace(with_keys(before, spec), numbers=numbered(spec, before.numbers))
         keys = _made_keys(spec, memory)
-        for secret in (*keys.private.values(), *((keys.psk,) if keys.psk else ())):
+        for secret in (*keys.private.values(), *keys.shared.values()):
             ctx.report.conceal(secret)
         wanted = tuple(Place(end.host, end.interface) for end in ends)
         # Before the first host is touched, so that destroy knows where to look; other settings do not count as applied.
@@ -146,15 +151,46 @@ class WireguardProvider:
         """Bring the link back with the keys it had, and prove it."""
         return await self.apply(spec, Change(Action.UPDATE, "started"), ctx)
 
+    async def probe(self, spec: WireguardSpec, ctx: ReadContext) -> tuple[Passage, ...]:
+        """A ping from every end to every peer of it."""
+        memory = await recall(ctx.kept) or Memory()
+        ends = plan_ends(spec, ctx.address, ctx.hosts, memory.numbers)
+        found = await hosts.all_of(hosts.probe(end, ctx) for end in ends)
+        return tuple(passage for passages in found for passage in passages)
+
+    async def diagnose(self, spec: WireguardSpec, ctx: ReadContext) -> tuple[Finding, ...]:
+        """What the ends say of themselves and of each other."""
+        memory = await recall(ctx.kept)
+        keys = keys_of(spec, memory) if memory is not None else None
+        if memory is None or keys is None:
+            return ()
+        ends = plan_ends(spec, ctx.address, ctx.hosts, memory.numbers)
+        certain = local(tuple(diagnosis(Scene(ends, keys, await hosts.survey(ends, ctx, probe=False)))))
+        return certain or tuple(diagnosis(Scene(ends, keys, await hosts.survey(ends, ctx, probe=True))))
+
+    def repairs(self, spec: WireguardSpec, ctx: ReadContext) -> tuple[Repair, ...]:
+        """Look names up anew, give the configuration again, make the interface anew."""
+        return repairs_of(plan_ends(spec, ctx.address, ctx.hosts, {}))
+
+    async def repair(self, spec: WireguardSpec, step: Repair, ctx: StageContext) -> None:
+        """Take one step on one end."""
+        memory = await recall(ctx.kept) or Memory()
+        keys = keys_of(spec, memory)
+        ends = plan_ends(spec, ctx.address, ctx.hosts, memory.numbers)
+        end = next((end for end in ends if end.host == step.host), None)
+        if keys is None or end is None:
+            raise NotReadyError(f"the link was never made on {step.host}", hint="skyspan up")
+        await hosts.repair(ends, end, keys, step.name, ctx)
+
     async def preflight(self, settings: Mapping[str, Any], ctx: ReadContext) -> tuple[Diagnostic, ...]:
         """Says which prefixes cannot be joined. Nothing is needed on this machine; what the gateways lack is said when
         they are looked at, before they are touched."""
         return tuple(findings(settings))
 
     def describe_link(self, spec: WireguardSpec) -> Mapping[str, Any]:
-        """The ends with their prefixes, and what may pass."""
+        """The ends with their prefixes, the hub if there is one, and what may pass."""
         ends = [{"host": end.host, "prefixes": list(end.prefixes)} for end in spec.between]
-        return {"ends": ends, "allow": list(spec.allow)}
+        return {"ends": ends, "allow": list(spec.allow)} | ({"hub": spec.hub} if spec.hub else {})
 
 
 def _leaving(memory: Memory, ends: Sequence[EndState]) -> tuple[Place, ...]:
@@ -175,20 +211,24 @@ def _refuse_what_cannot_work(
     """Raise StageError for whatever stands in the way on a host; nothing was touched yet."""
     for end, survey in zip(ends, seen, strict=True):
         compare.refuse_missing_tools(end, survey)
+        compare.refuse_missing_powers(end, survey)
     for end, survey in zip(ends, seen, strict=True):
         here = frozenset(place.interface for place in leaving if place.host == end.host)
         compare.refuse_collisions(end, survey, here)
+    for end, survey in zip(ends, seen, strict=True):
+        for words in docker.dropping(end.families, survey.filters):
+            ctx.report.line(f"{end.host}: {words}", Stream.ERR)
     clocks = clock_differences(ends, seen, ctx.clock.now())
     apart = max(clocks.values()) - min(clocks.values())
     if apart > CLOCKS_APART_S:
-        behind = min(clocks, key=lambda host: clocks[host])
+        ahead, behind = max(clocks, key=clocks.__getitem__), min(clocks, key=clocks.__getitem__)
         raise NotReadyError(
-            f"the clock of {behind} is {apart:.0f} s behind the other gateway's",
+            f"the clock of {behind} is {apart:.0f} s behind that of {ahead}",
             hint="set the clocks (timedatectl set-ntp true): handshakes with a stamp of the past are refused",
         )
-    for host, ahead in clocks.items():
-        if abs(ahead) > CLOCKS_APART_S:
-            ctx.report.line(f"the clock of {host} differs from the one here by {ahead:+.0f} s", Stream.ERR)
+    for host, difference in clocks.items():
+        if abs(difference) > CLOCKS_APART_S:
+            ctx.report.line(f"the clock of {host} differs from the one here by {difference:+.0f} s", Stream.ERR)
 
 
 async def _change_end(end: EndState, look: Look, ctx: StageContext) -> None:

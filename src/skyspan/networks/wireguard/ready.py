@@ -13,15 +13,20 @@ from typing import Any
 
 from skyspan.contracts.context import Places
 from skyspan.model.error import UnreachableError
+from skyspan.networks.endpoints import parse_endpoint
 from skyspan.networks.wireguard.keys import Keys
-from skyspan.networks.wireguard.link import EndState
+from skyspan.networks.wireguard.link import EndState, PeerState
 from skyspan.networks.wireguard.parse import NEVER, Probe, Survey
-from skyspan.networks.wireguard.spec import parse_endpoint
 
 HANDSHAKE_AGE_S = 180
 """After that a session is not used any more: REJECT_AFTER_TIME in the WireGuard paper, section 6.1."""
 
 DIAL_TIMEOUT_S = 3.0
+
+TOO_LARGE = (
+    "the underlay carries less: set a lower `mtu` (a packet grows by 60 bytes on its way over IPv4, by 80 over IPv6)"
+)
+"""Headers of IP and UDP and 32 bytes of WireGuard's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +58,19 @@ def legs_of(ends: Sequence[EndState], keys: Keys, seen: Sequence[Survey]) -> Ite
             f"interface {end.interface} of {end.host}", "" if survey.up else "down" if survey.present else "absent"
         )
     for end, survey in zip(ends, seen, strict=True):
-        yield _handshake(end, keys, survey)
+        for peer in end.peers:
+            yield _handshake(end, peer, keys, survey)
     for end, survey in zip(ends, seen, strict=True):
-        for address in end.peer_addresses:
-            yield from _pings(end, [probe for probe in survey.probes if probe.address == address], address)
+        for peer in end.peers:
+            for address in peer.addresses:
+                probes = [probe for probe in survey.probes if probe.address == address]
+                yield from _pings(end, peer.host, probes, address)
 
 
-def _handshake(end: EndState, keys: Keys, survey: Survey) -> Leg:
-    name = f"handshake of {end.host} with {end.other}"
-    peer = survey.peer(keys.public[end.other])
-    where = f"is UDP {end.calls or end.listens} open to the other side, in firewalls and cloud security groups too?"
+def _handshake(end: EndState, other: PeerState, keys: Keys, survey: Survey) -> Leg:
+    name = f"handshake of {end.host} with {other.host}"
+    peer = survey.peer(keys.public[other.host])
+    where = f"is UDP {other.calls or end.listens} open to the other side, in firewalls and cloud security groups too?"
     if peer is None:
         return Leg(name, "no such peer")
     if peer.handshake == NEVER:
@@ -71,16 +79,16 @@ def _handshake(end: EndState, keys: Keys, survey: Survey) -> Leg:
     return Leg(name, f"{age} s ago" if age >= HANDSHAKE_AGE_S else "", where if age >= HANDSHAKE_AGE_S else "")
 
 
-def _pings(end: EndState, probes: Sequence[Probe], address: str) -> Iterator[Leg]:
+def _pings(end: EndState, other: str, probes: Sequence[Probe], address: str) -> Iterator[Leg]:
     small = next((probe for probe in probes if probe.size < end.mtu), None)
     big = next((probe for probe in probes if probe.size >= end.mtu), None)
-    name = f"ping from {end.host} to {end.other} ({address})"
+    name = f"ping from {end.host} to {other} ({address})"
     answered = small is not None and small.answered
-    yield Leg(name, "" if answered else "no answer", "" if answered else f"does a firewall of {end.other} drop it?")
+    yield Leg(name, "" if answered else "no answer", "" if answered else f"does a firewall of {other} drop it?")
     if answered:
         fits = big is not None and big.answered
-        size = f"packets of {end.mtu} bytes from {end.host} to {end.other}"
-        yield Leg(size, "" if fits else "lost", "" if fits else "the underlay carries less: set a lower `mtu`")
+        size = f"packets of {end.mtu} bytes from {end.host} to {other}"
+        yield Leg(size, "" if fits else "lost", "" if fits else TOO_LARGE)
 
 
 async def expected(services: Sequence[str], ends: Sequence[EndState], places: Places) -> tuple[Leg, ...]:
@@ -95,10 +103,16 @@ async def _dial(service: str, ends: Sequence[EndState], places: Places) -> Leg:
     try:
         connection = await places.reach(end.host).dial(address, port or 0, DIAL_TIMEOUT_S)
     except UnreachableError as error:
-        hint = f"does it listen, does `allow` name its port, and does its machine route {_back(end)} by {end.other}?"
+        back = f"{_back(end)} by {_behind(end, address)}"
+        hint = f"does it listen, does `allow` name its port, and does its machine route {back}?"
         return Leg(name, error.summary, hint)
     await connection.close()
     return Leg(name)
+
+
+def _behind(end: EndState, address: str) -> str:
+    """The gateway of that address, as this end sees it."""
+    return next(peer.host for peer in end.peers if any(ip_address(address) in net for net in peer.behind))
 
 
 def _back(end: EndState) -> str:

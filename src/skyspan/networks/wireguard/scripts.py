@@ -6,6 +6,9 @@ before the first change and removed after the last, a daemon's id is recorded be
 
 from __future__ import annotations
 
+from skyspan.networks.docker import ADMIT, FORWARDING, LOOK
+from skyspan.networks.guard import CONFIRM, GUARD
+
 PLACES = r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 if=$1 owner=$2 table=$3; shift 3
@@ -20,7 +23,11 @@ digest() { sha256sum | cut -d' ' -f1; }
 """
 """What every script starts with. Arguments: interface, owner, table, then the script's own."""
 
-_CHANGES = r"""
+_CHANGES = (
+    FORWARDING
+    + ADMIT
+    + GUARD
+    + r"""
 umask 077
 doing="starting"
 step() { doing=$1; }
@@ -52,11 +59,12 @@ lower() {
   if present; then ip link delete dev "$if" || ! present; fi
 }
 """
+)
 
 PREPARE = (
     _CHANGES
     + r"""
-families=$1 ruleset=$2
+families=$1 ruleset=$2 seconds=$3 proto=$4
 lock
 step "claiming the interface $if"
 if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
@@ -75,13 +83,21 @@ for family in $families; do
   : > "$record/used-by-$if"
   if [ "$(cat "$file")" != 1 ]; then echo 1 > "$file"; fi
 done
+step "arming the timer that takes the firewall back"
+arm "$seconds" "$proto"
 step "loading the firewall table $table"
 if ! nft -f "$rules"; then exit 1; fi
 nft -s list table inet "$table" | digest | put "$state/loaded"
+step "having Docker's chains let $if through"
+admit_forwarding "$families"
 """
 )
-"""Everything that must stand before the first packet: ownership, files, forwarding, firewall. Standard input: the
-configuration. Arguments: families, ruleset."""
+"""Everything that must stand before the first packet: ownership, files, forwarding, and the firewall, which is taken
+back unless confirmed. Standard input: the configuration. Arguments: families, ruleset, after how many seconds it is
+taken back, our routes' protocol number."""
+
+CONFIRMED = _CHANGES + CONFIRM
+"""End the timer that would take the firewall back. Exits 96 when it has done so."""
 
 RAISE = (
     _CHANGES
@@ -96,6 +112,7 @@ if ! present; then
   if [ "$plane" != userspace ] && ip link add dev "$if" type wireguard 2>/dev/null; then :
   elif [ "$plane" = kernel ]; then exit 91
   elif ! command -v wireguard-go >/dev/null; then exit 92
+  elif ! [ -c /dev/net/tun ]; then exit 95
   else
     mkdir -p /run/skyspan
     LOG_LEVEL=error setsid sh -c 'echo $$ > "$1.new"; mv -f "$1.new" "$1"; exec wireguard-go -f "$2"' \
@@ -155,9 +172,12 @@ if ! ours; then
   exit 0
 fi
 step "removing the interface $if"
+disarm
 lower
 step "removing the firewall table $table"
 if command -v nft >/dev/null; then printf 'table inet %s\ndelete table inet %s\n' "$table" "$table" | nft -f -; fi
+step "removing the link's rules from Docker's chains"
+if command -v nft >/dev/null; then admit_forwarding ""; fi
 step "removing the files of $if"
 rm -f "$conf" "$conf.new" "$rules" "$rules.new"
 for family in 4 6; do
@@ -166,37 +186,46 @@ for family in 4 6; do
   step "restoring $file"
   rm -f "$record/used-by-$if"
   if ! ls "$record" | grep -q '^used-by-'; then
-    if [ -s "$record/prior" ] && ! cmp -s "$record/prior" "$file"; then cat "$record/prior" > "$file"; fi
+    prior=$(cat "$record/prior" 2>/dev/null) || prior=
+    # Not written to when it is so already: in a container it may be read-only.
+    if [ -n "$prior" ] && [ "$(cat "$file")" != "$prior" ]; then echo "$prior" > "$file"; fi
     rm -rf "$record"
   fi
 done
 if [ -e "$store/made-folder" ] && rmdir /etc/wireguard 2>/dev/null; then rm -f "$store/made-folder"; fi
 step "removing $state"
-rm -f "$state/loaded" "$state/loaded.new" "$state/synced" "$state/synced.new" "$state/owner.new"
+rm -f "$state/loaded" "$state/loaded.new" "$state/synced" "$state/synced.new" "$state/owner.new" "$state/taken-back"
 rm -f "$state/owner"
 rmdir "$state" "$store/links" "$store" 2>/dev/null || :
 """
 )
 """Take everything away, the mark of ownership last; what others still need stays."""
 
-SURVEY = r"""
+SURVEY = (
+    FORWARDING
+    + LOOK
+    + r"""
 peers=$1 size=$2 size6=$3
-if present && [ -n "$peers" ]; then
-  for peer in $peers; do
-    case $peer in *:*) small=56 big=$size6 head=48;; *) small=36 big=$size head=28;; esac
-    for whole in $small $big; do
-      if ping -n -q -c 1 -W 1 -M do -s $((whole-head)) "$peer" >/dev/null 2>&1; then answer=yes; else answer=no; fi
-      answers="${answers:-}$peer $whole $answer
-"
-      if [ $answer = no ]; then break; fi
-    done
+probe() {
+  case $1 in *:*) small=56 big=$size6 head=48;; *) small=36 big=$size head=28;; esac
+  for whole in $small $big; do
+    if ping -n -q -c 1 -W 1 -M do -s $((whole-head)) "$1" >/dev/null 2>&1; then answer=yes; else answer=no; fi
+    echo "$1 $whole $answer"
+    if [ $answer = no ]; then break; fi
   done
+}
+before=
+if present && [ -n "$peers" ]; then
+  before=$(wg show "$if" transfer 2>/dev/null) || :
+  answers=$(for peer in $peers; do probe "$peer" & done; wait)
 fi
 echo @tools
 for tool in wg ip nft ping flock sha256sum wireguard-go; do
   if command -v $tool >/dev/null; then echo "$tool yes"; else echo "$tool no"; fi
 done
 if [ -d /sys/module/wireguard ] || modprobe -n -q wireguard 2>/dev/null; then echo kernel yes; else echo kernel no; fi
+if [ -c /dev/net/tun ]; then echo tun yes; else echo tun no; fi
+echo @powers; awk '$1 == "CapEff:" { print $2 }' /proc/self/status
 echo @time; date +%s
 echo @owner; if [ -e "$state/owner" ]; then cat "$state/owner"; elif [ -e "$conf" ]; then echo "?"; fi
 echo @link; ip -j -d link show dev "$if" 2>/dev/null || :
@@ -214,14 +243,19 @@ for pair in config:"$conf" rules:"$rules"; do
 done
 for name in loaded synced; do if [ -e "$state/$name" ]; then echo "$name $(cat "$state/$name")"; fi; done
 if command -v nft >/dev/null; then echo "table $(nft -s list table inet "$table" 2>/dev/null | digest)"; fi
-if present && command -v wg >/dev/null; then echo "psk $(wg show "$if" preshared-keys 2>/dev/null | digest)"; fi
+if present && command -v wg >/dev/null; then echo "psk $(wg show "$if" preshared-keys 2>/dev/null | sort | digest)"; fi
 echo @forward
 for family in 4 6; do
   file=$(forwarding $family)
   if [ -e "$file" ]; then echo "$family $(cat "$file")"; fi
 done
+echo @fixed
+for family in 4 6; do if ! [ -w "$(forwarding $family)" ]; then echo $family; fi; done
+look_at_forwarding
+echo @before; printf '%s\n' "$before" | awk 'NF == 3 { print $1, $2 }'
 echo @udp; cat /proc/net/udp /proc/net/udp6 2>/dev/null || :
 echo @probes; printf '%s' "${answers:-}"
 """
+)
 """Look at everything at once, pinging first, as that makes the handshake. Private and shared keys stay on the host.
 Arguments: addresses to ping (by spaces), size of the big packet for IPv4 and for IPv6."""

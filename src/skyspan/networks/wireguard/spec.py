@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
+from itertools import combinations
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
@@ -15,80 +15,31 @@ from skyspan.contracts.provider import Spec
 from skyspan.model.composition import Seconds
 from skyspan.model.secret import Secret
 from skyspan.networks.addressing import INTERFACE_LENGTH, Network
+from skyspan.networks.endpoints import (
+    MINIMUM_MTU_V6,
+    Endpoint,
+    Prefix,
+    Rule,
+    Service,
+    checked,
+    parse_endpoint,
+    parse_prefix,
+)
 from skyspan.networks.firewall import Admission, parse_admission
 from skyspan.networks.peers import Site, conflicts
 
 DEFAULT_PORT = 51820
 """The port that WireGuard's own documentation uses."""
 
-MINIMUM_MTU_V6 = 1280
-"""What every IPv6 link must carry (RFC 8200 section 5)."""
+MOST_ENDS = 1000
+"""More sides than that belong into several links."""
 
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})?")
 _INTERFACE = re.compile(rf"[A-Za-z][A-Za-z0-9_-]{{0,{INTERFACE_LENGTH - 1}}}")
 
 
-def _checked(check: Callable[[str], object]) -> AfterValidator:
-    def validate(text: str) -> str:
-        check(text)
-        return text
-
-    return AfterValidator(validate)
-
-
-def _prefix(text: str) -> Network:
-    try:
-        network = ip_network(text)
-    except ValueError as error:
-        try:
-            hint = f"; did you mean {ip_network(text, strict=False)}?" if "/" in text else ""
-        except ValueError:
-            hint = ""
-        msg = f"{text!r} is no network prefix such as 10.20.0.0/16{hint}"
-        raise ValueError(msg) from error
-    if network.prefixlen == 0:
-        msg = f"{text} is everything: a link joins sites and does not take the default route"
-        raise ValueError(msg)
-    return network
-
-
 def _tunnel(text: str) -> None:
-    if _prefix(text).num_addresses < 2:
+    if parse_prefix(text).num_addresses < 2:
         msg = f"{text} has no room for two tunnel addresses"
-        raise ValueError(msg)
-
-
-def parse_endpoint(text: str) -> tuple[str, int | None]:
-    """Address or name, and port when one is given, of `gw.example.org`, `192.0.2.1:51820` or `[2001:db8::1]:51820`."""
-    bare = text
-    port: int | None = None
-    if text.startswith("["):
-        bare, _, rest = text[1:].partition("]")
-        port = _port(text, rest.removeprefix(":")) if rest else None
-    elif text.count(":") == 1:
-        bare, _, rest = text.partition(":")
-        port = _port(text, rest)
-    try:
-        return str(ip_address(bare)), port
-    except ValueError:
-        if _HOST.fullmatch(bare) is None:
-            msg = f"{text!r} is no address: write an IP address or a name, with :PORT if it differs (IPv6 in brackets)"
-            raise ValueError(msg) from None
-    return bare, port
-
-
-def _port(text: str, digits: str) -> int:
-    if not digits.isdecimal() or not 0 < int(digits) < 65536:
-        msg = f"{text!r} does not end in a port between 1 and 65535"
-        raise ValueError(msg)
-    return int(digits)
-
-
-def _service(text: str) -> None:
-    address, port = parse_endpoint(text)
-    ip_address(address)
-    if port is None:
-        msg = f"{text!r} has no port: write address:port"
         raise ValueError(msg)
 
 
@@ -115,10 +66,7 @@ def _interface_name(text: str) -> None:
         raise ValueError(msg)
 
 
-Endpoint: TypeAlias = Annotated[str, _checked(parse_endpoint)]
-Prefix: TypeAlias = Annotated[str, _checked(_prefix)]
 Key: TypeAlias = Annotated[Secret, AfterValidator(_secret_key)]
-Rule: TypeAlias = Annotated[str, _checked(parse_admission)]
 
 
 class End(Spec):
@@ -126,21 +74,21 @@ class End(Spec):
 
     host: str
     """The host that is this side's gateway."""
-    prefixes: tuple[Prefix, ...] = Field(min_length=1)
-    """The networks behind it, reachable from the other side."""
+    prefixes: tuple[Prefix, ...] = ()
+    """The networks behind it, reachable from the other sides; none joins the gateway itself only."""
     endpoint: Endpoint | None = None
-    """Where the other side reaches it: an address or a name, with `:PORT` when a forwarded port differs; default: the
+    """Where the other sides reach it: an address or a name, with `:PORT` when a forwarded port differs; default: the
     host's address."""
     port: int = Field(default=DEFAULT_PORT, ge=1, le=65535)
     """UDP port it listens on."""
     key: Key | None = None
     """Its private key, as an expression over a secret or an output; default: one is made and kept sealed."""
-    public_key: Annotated[str, _checked(key_bytes)] | None = None
+    public_key: Annotated[str, checked(key_bytes)] | None = None
     """The public key that belongs to `key`; given, it must fit."""
-    address: Annotated[str, _checked(ip_interface)] | None = None
+    address: Annotated[str, checked(ip_interface)] | None = None
     """Its address inside the tunnel; default: from `tunnel`."""
     nat: bool = False
-    """It is behind NAT: the other side waits for it, and it keeps the way open."""
+    """It is behind NAT: the other sides wait for it, and it keeps the way open."""
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -156,10 +104,14 @@ class End(Spec):
 
 
 class WireguardSpec(Spec):
-    """A link between two gateways and the networks behind them."""
+    """A link between gateways and the networks behind them: two, a hub and its spokes, or a mesh."""
 
-    between: tuple[End, ...] = Field(min_length=2, max_length=2)
-    """The two sides."""
+    between: tuple[End, ...] = Field(min_length=2, max_length=MOST_ENDS)
+    """The sides. More than two are joined each with each, unless one is the `hub`."""
+    hub: str | None = None
+    """The host of `between` that all the others are joined to, and to it alone."""
+    spokes_meet: bool = False
+    """With a `hub`: its spokes reach each other as well, through it."""
     allow: tuple[Rule, ...] = ("icmp",)
     """What may pass, in both directions: `icmp`, `tcp/22`, `udp/5000-5010`, or `any`. The rest is refused."""
     mtu: int = Field(default=1420, ge=576, le=65455)
@@ -168,41 +120,76 @@ class WireguardSpec(Spec):
     """Seconds between keepalives, 0 for none; sent by the sides behind NAT, by both when none is."""
     plane: Literal["auto", "kernel", "userspace"] = "auto"
     """Who carries the packets: the kernel, or wireguard-go; `auto` takes the kernel where it can."""
-    tunnel: Annotated[str, _checked(_tunnel)] | None = None
-    """Network of the tunnel's own addresses; default: a pair out of 10.255.0.0/16 (100.127.0.0/16 when that is in use,
-    fd5b:5b:5b::/48 for IPv6), chosen by the names of deployment and stage."""
-    interface: Annotated[str, _checked(_interface_name)] | None = None
-    """Name of the interface on both gateways; default: `sky-` and a digest of deployment and stage."""
+    tunnel: Annotated[str, checked(_tunnel)] | None = None
+    """Network of the tunnel's own addresses; default: a pair out of 10.255.0.0/16, for more than two sides a /22 out of
+    10.254.0.0/16 (100.127.0.0/16 and 100.126.0.0/16 where those are in use; for IPv6 out of fd5b:5b:5b::/48 and
+    fd5b:5b:5c::/48), chosen by the names of deployment and stage."""
+    routes: Literal["declared", "none"] = "declared"
+    """Which routes the link makes on the gateways: to the prefixes of the other sides, or `none`, so that BGP, a
+    `routes` stage or a failover owns them. What may pass (WireGuard's AllowedIPs and `allow`) is as declared in either
+    case, and what the tunnel's own addresses need is routed."""
+    interface: Annotated[str, checked(_interface_name)] | None = None
+    """Name of the interface on every gateway; default: `sky-` and a digest of deployment and stage."""
     psk: bool | Key = True
-    """A key shared by both sides on top of their own: true to have one made and kept sealed, false for none, or the
-    key itself."""
-    expect: tuple[Annotated[str, _checked(_service)], ...] = ()
-    """Services (`address:port`, TCP) that the link is only ready with: each is dialled from the gateway of the other
+    """A key shared by two sides on top of their own: true to have one made for each two and kept sealed, false for
+    none, or the key itself, then the same for all."""
+    expect: tuple[Service, ...] = ()
+    """Services (`address:port`, TCP) that the link is only ready with: each is dialled from the gateway of another
     side."""
     ready_within: Seconds = 30.0
     """How long the link may take to carry traffic."""
+    confirm_within: Annotated[Seconds, Field(ge=1)] = 60.0
+    """A gateway whose firewall was changed puts the former one back after so long, unless Skyspan reaches it again and
+    confirms: a mistake, or the end of Skyspan itself, locks nobody out."""
 
     @property
     def admissions(self) -> tuple[Admission, ...]:
         """The rules of `allow`."""
         return tuple(parse_admission(rule) for rule in self.allow)
 
+    def joined(self, one: End, other: End) -> bool:
+        """Whether these two have a tunnel of their own."""
+        return one is not other and (self.hub is None or self.hub in (one.host, other.host))
+
+    def _carries_ipv6(self) -> bool:
+        inside = [text for text in (self.tunnel, *(end.address for end in self.between)) if text is not None]
+        return any(ip_interface(text).version == 6 for text in inside) or any(
+            net.version == 6 for end in self.between for net in end.networks
+        )
+
     @model_validator(mode="after")
     def _ends_fit(self) -> WireguardSpec:
         problems = list(conflicts([Site(end.host, end.networks, end.endpoint or "") for end in self.between]))
-        one, other = self.between
-        if one.host == other.host:
-            problems.append(f"both sides are {one.host}: a link joins two hosts")
-        if all(end.nat and end.endpoint is None for end in self.between):
-            problems.append("both sides are behind NAT, so neither can call the other: give one an `endpoint`")
-        if (one.address is None) != (other.address is None):
-            problems.append("give `address` for both sides or for none")
-        if self.mtu < MINIMUM_MTU_V6 and any(net.version == 6 for end in self.between for net in end.networks):
+        names = [end.host for end in self.between]
+        problems += [
+            f"{name} is more than one side: a link joins different hosts"
+            for name in dict.fromkeys(names)
+            if names.count(name) > 1
+        ]
+        if self.hub is not None and self.hub not in names:
+            problems.append(f"the hub {self.hub} is none of the sides: {', '.join(names)}")
+        if self.spokes_meet and self.hub is None:
+            problems.append("`spokes_meet` is for a link with a `hub`: without one all sides meet anyway")
+        problems += [
+            f"{one.host} and {other.host} are both behind NAT, so neither can call the other: give one an `endpoint`"
+            for one, other in combinations(self.between, 2)
+            if self.joined(one, other) and all(end.nat and end.endpoint is None for end in (one, other))
+        ]
+        given = [end.address for end in self.between if end.address is not None]
+        if given and len(given) < len(self.between):
+            problems.append("give `address` for every side or for none")
+        elif len({ip_interface(text).ip for text in given}) < len(given):
+            problems.append("two sides have the same `address`")
+        if self.tunnel is not None and not given:
+            room = ip_network(self.tunnel).num_addresses
+            if (room - 2 if room > 2 else room) < len(self.between):
+                problems.append(f"{self.tunnel} has no room for {len(self.between)} tunnel addresses")
+        if self.mtu < MINIMUM_MTU_V6 and self._carries_ipv6():
             problems.append(f"an MTU of {self.mtu} is too small for IPv6, which needs {MINIMUM_MTU_V6}")
         for service in self.expect:
             address = ip_address(parse_endpoint(service)[0])
             if not any(address in net for end in self.between for net in end.networks):
-                problems.append(f"expected service {service} is behind neither side")
+                problems.append(f"expected service {service} is behind no side")
         if problems:
             raise ValueError("; ".join(problems))
         return self
