@@ -1,0 +1,146 @@
+"""How both tunnels are probed, diagnosed and repaired while they are up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from skyspan.contracts.context import ReadContext, StageContext
+from skyspan.contracts.watch import Cause, Finding, Passage, Repair
+from skyspan.model.error import NotReadyError, StageError
+from skyspan.networks.awsvpn.looking import look, planned
+from skyspan.networks.awsvpn.observation import View, views
+from skyspan.networks.awsvpn.ready import FACTS, OPEN, ping
+from skyspan.networks.awsvpn.spec import AwsVpnSpec
+from skyspan.networks.awsvpn.tunnels import plan_tunnels, sessions_of
+from skyspan.networks.bgp.provider import BgpProvider
+from skyspan.networks.bgp.watch import RELOAD
+from skyspan.networks.ipsec import hosts
+from skyspan.networks.ipsec.commands import probe_command
+from skyspan.networks.ipsec.diagnose import findings
+from skyspan.networks.ipsec.keys import recall
+from skyspan.networks.ipsec.link import EndState
+from skyspan.networks.looking import all_of
+
+FAILOVER, RE_INITIATE, REAPPLY, RESTART = "failover", "re-initiate", "reapply", "restart"
+"""The steps of repair. The first two both end the session of a silent tunnel, so that traffic takes the other, and call
+anew, which goes on until the cloud answers; `failover` only where the other tunnel carries."""
+
+
+_SILENT = (Cause.UNREACHABLE, Cause.HANDSHAKE_MISSING)
+"""A cloud that does not answer, seen with a session that stands still and without."""
+
+_HINTS: Mapping[Cause, str] = MappingProxyType(
+    {
+        Cause.AUTHENTICATION: FACTS,
+        Cause.HANDSHAKE_MISSING: OPEN,
+        Cause.UNREACHABLE: OPEN,
+        Cause.PREFIX_LEAKED: "add it to `remote`, or let the VPN gateway announce less",
+        Cause.PREFIX_MISSING: "does the VPN gateway have it, from its VPC or a route? Else correct `remote`",
+    }
+)
+"""What to do about a cloud, which nobody here configures."""
+
+
+async def probe(spec: AwsVpnSpec, ctx: ReadContext) -> tuple[Passage, ...]:
+    """A ping through each tunnel and, if there is one, to the named address in the cloud, all at once."""
+    ends = plan_tunnels(spec, ctx.address, ctx.hosts)
+    work = [_passage(end, ctx) for end in ends]
+    return tuple(await all_of((*work, *((_beyond(spec, ctx),) if spec.ping else ()))))
+
+
+async def _passage(end: EndState, ctx: ReadContext) -> Passage:
+    try:
+        done = await ctx.places.reach(end.host).query(probe_command(end))
+    except StageError as error:
+        return Passage(end.host, end.other, None, f"{end.host}: {error.summary}")
+    return Passage(end.host, end.other, done.ok, "" if done.ok else f"{end.peer_addresses[0]} answers no ping")
+
+
+async def _beyond(spec: AwsVpnSpec, ctx: ReadContext) -> Passage:
+    try:
+        passed = await ping(spec, ctx)
+    except StageError as error:
+        return Passage(spec.host, str(spec.ping), None, f"{spec.host}: {error.summary}")
+    return Passage(spec.host, str(spec.ping), passed, "" if passed else "no answer to a ping")
+
+
+async def diagnose(spec: AwsVpnSpec, ctx: ReadContext) -> tuple[Finding, ...]:
+    """Every cause that shows: of the host, of each tunnel, of BGP when both tunnels are well."""
+    if await recall(ctx.kept) is None:
+        return ()
+    try:
+        view = await look(spec, ctx, probe=True)
+    except StageError as error:
+        return (Finding(Cause.UNKNOWN, "", f"{spec.host} cannot be looked at: {error.summary}", error.hint),)
+    found = tuple(causes(view))
+    bgp = sessions_of(spec, view.ends)
+    if found or bgp is None:
+        return found
+    return tuple(_for_cloud(one, one.words) for one in await BgpProvider().diagnose(bgp, ctx))
+
+
+def causes(view: View) -> Iterator[Finding]:
+    """What is wrong with the tunnels; pure. What is of the whole host, or of both alike, is said once."""
+    told = {look.ends[0].other: findings(look) for look in view.looks}
+    down = next((one for found in told.values() for one in found if one.cause is Cause.DAEMON_DOWN), None)
+    if down is not None:
+        yield down
+        return
+    heads = [found[0] for found in told.values() if found]
+    alike = {Cause.UNREACHABLE if one.cause in _SILENT else one.cause for one in heads}
+    if len(heads) == len(view.looks) and len(alike) == 1:
+        yield _for_cloud(heads[0], f"both tunnels are down: {heads[0].words}")
+        return
+    for name, found in told.items():
+        for one in found:
+            yield _for_cloud(one, f"{name}: {one.words}")
+
+
+def _for_cloud(one: Finding, words: str) -> Finding:
+    """Nobody here writes the other side's files: what to do is another thing than between two own gateways."""
+    return replace(one, words=words, hint=_HINTS.get(one.cause, one.hint))
+
+
+def repairs(spec: AwsVpnSpec) -> tuple[Repair, ...]:
+    """All of them on the host: the cloud repairs its own side."""
+    return tuple(Repair(name, spec.host) for name in (FAILOVER, RE_INITIATE, REAPPLY, RESTART))
+
+
+async def repair(spec: AwsVpnSpec, step: Repair, ctx: StageContext) -> None:
+    """Take one step. A tunnel that carries traffic is never disturbed: a step that would do so is refused."""
+    memory = await recall(ctx.kept)
+    if memory is None or not memory.applied:
+        raise NotReadyError("the tunnels have not been made yet", hint="`skyspan up` makes them")
+    ends, seen = await planned(spec, ctx, probe=False)
+    view = View(views(spec, ends, seen))
+    passed = await all_of(_passage(end, ctx) for end in ends)
+    silent = tuple(end for end, one in zip(ends, passed, strict=True) if not one.passed)
+    _refuse_in_vain(view, step, silent)
+    ctx.report.line(f"repair: {step.name} on {step.host}")
+    if step.name == RESTART:
+        await hosts.restart(ends[0], ctx)
+    if step.name in (REAPPLY, RESTART):
+        for one in view.looks:
+            await hosts.converge(one.ends[0], one, ctx)
+    again = await all_of(_passage(end, ctx) for end in silent)
+    await all_of(hosts.initiate(end, ctx) for end, one in zip(silent, again, strict=True) if not one.passed)
+    bgp = sessions_of(spec, ends)
+    if bgp is not None and step.name in (REAPPLY, RESTART):
+        await BgpProvider().repair(bgp, Repair(RELOAD, step.host), ctx)
+
+
+def _refuse_in_vain(view: View, step: Repair, silent: Sequence[EndState]) -> None:
+    """A step that cannot help takes seconds that a better one can use, and a restart ends what is well."""
+    answers = view.seen[0].answers
+    carrying = [end for end in view.ends if end not in silent]
+    where = f"{step.name} on {step.host}"
+    if step.name in (FAILOVER, RE_INITIATE) and not answers:
+        raise NotReadyError(f"{where} cannot help: charon does not run there")
+    if step.name in (FAILOVER, RE_INITIATE) and not silent:
+        raise NotReadyError(f"{where} cannot help: both tunnels carry traffic")
+    if step.name == FAILOVER and not carrying:
+        raise NotReadyError(f"{where} cannot help: no tunnel carries traffic")
+    if step.name == RESTART and carrying and answers:
+        raise NotReadyError(f"{where} would cut {carrying[0].other}, which carries traffic")

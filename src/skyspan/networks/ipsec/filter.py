@@ -1,0 +1,191 @@
+"""What an IPsec link lets through, as nftables text: pure.
+
+Like `networks.firewall`, one table per link, loaded in one transaction; but what belongs to the link is told by the
+prefixes of the other side, as all links of a host may share one interface (libipsec's) or have none (policies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from skyspan.networks.addressing import Network
+from skyspan.networks.firewall import IPV4_TCP_HEADERS, IPV6_TCP_HEADERS, Address, Admission
+
+_REFUSE = "goto refused"
+
+
+@dataclass(frozen=True, slots=True)
+class EndFilter:
+    """The filter of one end.
+
+    `interface` is what packets pass through, empty where policies alone decide. `here` and `there` are the prefixes
+    behind this end and the other; `own` and `peer` the tunnel addresses. `others` are interfaces of further links
+    to the same prefixes, `speaks` TCP ports of this end that the other end itself may open, for BGP. What this end
+    itself sends from its tunnel address to the prefixes there leaves as `leaves_as`, for another side that routes no
+    tunnel addresses.
+    """
+
+    table: str
+    interface: str
+    mtu: int
+    allow: tuple[Admission, ...]
+    here: tuple[Network, ...]
+    there: tuple[Network, ...]
+    own: tuple[Address, ...]
+    peer: tuple[Address, ...]
+    others: tuple[str, ...] = ()
+    speaks: tuple[int, ...] = ()
+    leaves_as: Address | None = None
+
+    @property
+    def inside(self) -> str:
+        """Every interface that its packets may pass through, for a rule."""
+        names = [f'"{name}"' for name in (self.interface, *self.others)]
+        return _set(names)
+
+
+def ruleset(link: EndFilter) -> str:
+    """The text for `nft -f`: only what `allow` says may begin over the link, in either direction, and only between the
+    declared prefixes; what is refused is told so at once.
+
+    Nothing of the link passes in the clear: packets from the other side that did not come through the tunnel are
+    dropped, packets to it that would not go into the tunnel are refused. Errors that ICMP carries always pass, and the
+    gateways may always ping each other inside.
+    """
+    return "\n".join(
+        (
+            f"table inet {link.table}",
+            f"delete table inet {link.table}",
+            f"table inet {link.table} {{",
+            *_hook("clamp", "forward", "mangle", _clamp(link)),
+            *_hook("input", "input", "filter", (*_spoofed(link), *_comes(link, "input"))),
+            *_hook("forward", "forward", "filter", (*_spoofed(link), *_leaks(link), *_comes(link, "forward"))),
+            *_hook("output", "output", "filter", _leaks(link)),
+            *_renamed(link),
+            *_chain("arrived", _arrived(link)),
+            *_chain("passing", _passing(link)),
+            *_chain("leaving", _leaving(link)),
+            *_chain("admitted", _admitted(link.allow)),
+            *_chain("refused", ("meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited")),
+            "}",
+            "",
+        )
+    )
+
+
+def _hook(name: str, hook: str, priority: str, rules: Iterable[str]) -> Iterator[str]:
+    yield from _chain(name, (f"type filter hook {hook} priority {priority}; policy accept;", *rules))
+
+
+def _chain(name: str, rules: Iterable[str]) -> Iterator[str]:
+    yield f"\tchain {name} {{"
+    yield from (f"\t\t{rule}" for rule in rules)
+    yield "\t}"
+
+
+def _clamp(link: EndFilter) -> Iterator[str]:
+    """Both directions: a SYN coming out of the tunnel announces what its far side may receive, too."""
+    for way in ("saddr", "daddr"):
+        for family, far in _far(link):
+            headers = IPV4_TCP_HEADERS if family == "ip" else IPV6_TCP_HEADERS
+            size = link.mtu - headers
+            syn = f"tcp flags & (syn | rst) == syn tcp option maxseg size > {size} tcp option maxseg size set {size}"
+            yield f"{family} {way} {far} {syn}"
+
+
+def _spoofed(link: EndFilter) -> Iterator[str]:
+    """The kernel itself drops what should have come by a policy and did not; an interface has to be asked for."""
+    if link.interface:
+        yield from (f"iifname != {link.inside} {family} saddr {far} drop" for family, far in _far(link))
+
+
+def _leaks(link: EndFilter) -> Iterator[str]:
+    outside = f"oifname != {link.inside}" if link.interface else "rt ipsec missing"
+    yield from (f"{outside} {family} daddr {far} {_REFUSE}" for family, far in _far(link))
+
+
+def _renamed(link: EndFilter) -> Iterator[str]:
+    """Before others translate it: the first translation holds."""
+    if link.leaves_as is None:
+        return
+    rules = (
+        f"{family} saddr {own} {family} daddr {far} snat to {link.leaves_as}"
+        for family, far in _grouped(link.there)
+        for own in link.own
+        if family == _family(own) == _family(link.leaves_as)
+    )
+    yield from _chain("source", ("type nat hook postrouting priority srcnat - 10; policy accept;", *rules))
+
+
+def _comes(link: EndFilter, hook: str) -> Iterator[str]:
+    chain = "arrived" if hook == "input" else "passing"
+    yield from (f"{family} saddr {far} goto {chain}" for family, far in _far(link))
+    if hook == "forward":
+        yield from (f"{family} daddr {far} goto leaving" for family, far in _far(link))
+
+
+def _arrived(link: EndFilter) -> Iterator[str]:
+    yield from _known()
+    for own in link.own:
+        peers = [str(peer) for peer in link.peer if peer.version == own.version]
+        if peers:
+            yield f"{_family(own)} saddr {_set(peers)} {_family(own)} daddr {own} {_echo(own)} accept"
+            for port in link.speaks:
+                yield f"{_family(own)} saddr {_set(peers)} {_family(own)} daddr {own} tcp dport {port} accept"
+    yield "jump admitted"
+    yield _REFUSE
+
+
+def _passing(link: EndFilter) -> Iterator[str]:
+    yield from _known()
+    yield from (f"{family} daddr {near} jump admitted" for family, near in _grouped(link.here))
+    yield _REFUSE
+
+
+def _leaving(link: EndFilter) -> Iterator[str]:
+    yield from _known()
+    yield from (f"{family} saddr {near} jump admitted" for family, near in _grouped(link.here))
+    yield _REFUSE
+
+
+def _known() -> Iterator[str]:
+    yield "ct state established,related accept"
+    yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
+    yield "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
+
+
+def _admitted(allow: Iterable[Admission]) -> Iterator[str]:
+    rules = sorted(set(allow))
+    if Admission("any") in rules:
+        yield "accept"
+        return
+    for rule in rules:
+        if rule.protocol == "icmp":
+            yield "meta l4proto { icmp, ipv6-icmp } accept"
+        else:
+            ports = str(rule.first) if rule.first == rule.last else f"{rule.first}-{rule.last}"
+            yield f"{rule.protocol} dport {ports} accept"
+
+
+def _far(link: EndFilter) -> list[tuple[str, str]]:
+    return _grouped((*link.there, *link.peer))
+
+
+def _grouped(things: Iterable[Network | Address]) -> list[tuple[str, str]]:
+    found: dict[str, list[str]] = {}
+    for thing in things:
+        found.setdefault(_family(thing), []).append(str(thing))
+    return [(family, _set(texts)) for family, texts in sorted(found.items())]
+
+
+def _set(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{{ {', '.join(texts)} }}"
+
+
+def _family(thing: Network | Address) -> str:
+    return "ip" if thing.version == 4 else "ip6"
+
+
+def _echo(address: Address) -> str:
+    return "icmp type echo-request" if address.version == 4 else "icmpv6 type echo-request"
