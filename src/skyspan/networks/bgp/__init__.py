@@ -1,0 +1,1 @@
+"""BGP between the gateways of a link: BIRD or FRR, an instance of its own per stage."""

@@ -1,0 +1,1 @@
+"""Static routes on hosts, each marked as ours."""

@@ -1,0 +1,136 @@
+"""The scripts and commands that run on a host, as values: pure.
+
+Scripts are constants of POSIX sh, safe to be cut off anywhere and run again: what is about to be set is recorded
+before, the mark of ownership is written first and removed last.
+"""
+
+from __future__ import annotations
+
+from skyspan.contracts.transport import Command, Effect
+from skyspan.networks.routes.table import PROTOCOL, HostRoutes
+
+TAKEN = 90
+"""Exit status of `set_command` when somebody else has the stage's name."""
+
+TIMEOUT_S = 30.0
+
+_PLACES = r"""
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
+id=$1 owner=$2 proto=$3; shift 3
+store=/var/lib/skyspan state=/var/lib/skyspan/routes/$id
+ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
+"""
+
+_CHANGES = r"""
+umask 077
+doing="starting"
+step() { doing=$1; }
+trap 'code=$?; [ $code = 0 ] || echo "failed while $doing" >&2' EXIT
+# The folder itself is the lock, so that nothing is left behind; it may vanish between opening and locking.
+lock() {
+  while :; do
+    mkdir -p "$store"; exec 9<"$store"; flock 9
+    if [ /proc/self/fd/9 -ef "$store" ]; then return; fi
+  done
+}
+put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
+drop() { # a route of ours, if it is there
+  if ip -"$1" route show exact "$2" proto "$proto" metric "$3" | grep -q .; then
+    step "removing the route to $2"
+    ip -"$1" route delete "$2" proto "$proto" metric "$3"
+  fi
+}
+"""
+
+_SURVEY = r"""
+echo @tools
+for tool in ip flock; do if command -v $tool >/dev/null; then echo "$tool yes"; else echo "$tool no"; fi; done
+echo @owner; cat "$state/owner" 2>/dev/null || :
+echo @recorded; if ours; then cat "$state/routes" 2>/dev/null || :; fi
+echo @route4; ip -4 -j route show 2>/dev/null || :
+echo @route6; ip -6 -j route show 2>/dev/null || :
+echo @ways
+for target in $1; do echo "$target $(ip -j route get "$target" 2>/dev/null | tr -d '\n')"; done
+"""
+
+_SET = (
+    _CHANGES
+    + r"""
+lock
+step "claiming $id"
+if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
+mkdir -p "$state"
+printf '%s\n' "$owner" | put "$state/owner"
+keys=$(printf '%s' "$1" | cut -d' ' -f1-3)
+{ cat "$state/routes" 2>/dev/null || :; if [ -n "$keys" ]; then echo "$keys"; fi; } | sort -u | put "$state/routes"
+step "setting the routes"
+printf '%s' "$1" | while read -r family prefix metric rest; do
+  if ! ip -"$family" route replace "$prefix" proto "$proto" metric "$metric" $rest; then
+    echo "it was the route to $prefix" >&2
+    exit 1
+  fi
+done
+while read -r family prefix metric; do
+  if ! echo "$keys" | grep -qxF "$family $prefix $metric"; then drop "$family" "$prefix" "$metric"; fi
+done < "$state/routes"
+if [ -n "$keys" ]; then echo "$keys" | sort | put "$state/routes"; else put "$state/routes" < /dev/null; fi
+"""
+)
+
+_LOWER = (
+    _CHANGES
+    + r"""
+if ours; then
+  lock
+  while read -r family prefix metric; do drop "$family" "$prefix" "$metric"; done < "$state/routes"
+fi
+"""
+)
+
+_REMOVE = (
+    _CHANGES
+    + r"""
+if ! [ -d "$store" ]; then exit 0; fi
+lock
+if ! ours; then
+  # Cut off before it was claimed: nothing but empty folders can be there.
+  if [ -e "$state/owner" ]; then exit 0; fi
+  rm -f "$state/owner.new"
+  rmdir "$state" "$store/routes" "$store" 2>/dev/null || :
+  exit 0
+fi
+if [ -e "$state/routes" ]; then
+  while read -r family prefix metric; do drop "$family" "$prefix" "$metric"; done < "$state/routes"
+fi
+step "removing $state"
+rm -f "$state/routes" "$state/routes.new" "$state/owner.new" "$state/owner"
+rmdir "$state" "$store/routes" "$store" 2>/dev/null || :
+"""
+)
+
+
+def _shell(script: str, wanted: HostRoutes, argument: str = "") -> tuple[str, ...]:
+    names = (wanted.identity, wanted.owner, str(PROTOCOL))
+    argv = ("sh", "-euc", _PLACES + script, "skyspan", *names, argument)
+    return ("sudo", "-n", *argv) if wanted.sudo else argv
+
+
+def survey_command(wanted: HostRoutes) -> Command:
+    """Look at a host's routes, and at which way it sends what goes to the targets."""
+    return Command(_shell(_SURVEY, wanted, " ".join(wanted.targets)), timeout_s=TIMEOUT_S, effect=Effect.READ)
+
+
+def set_command(wanted: HostRoutes) -> Command:
+    """Make the host's routes of this stage what they are to be; others are not touched."""
+    lines = "".join(f"{route.line()}\n" for route in wanted.routes)
+    return Command(_shell(_SET, wanted, lines), timeout_s=TIMEOUT_S)
+
+
+def lower_command(wanted: HostRoutes) -> Command:
+    """Take the routes away, keep the record."""
+    return Command(_shell(_LOWER, wanted), timeout_s=TIMEOUT_S)
+
+
+def remove_command(wanted: HostRoutes) -> Command:
+    """Take everything away."""
+    return Command(_shell(_REMOVE, wanted), timeout_s=TIMEOUT_S)
