@@ -39,6 +39,7 @@ class Sshd:
     folder: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    extra: str = ""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -55,7 +56,7 @@ class Sshd:
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.folder}/host_key\nPidFile none\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\nUsePAM no\nLogLevel ERROR\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-            f"Subsystem sftp internal-sftp\n"
+            f"Subsystem sftp internal-sftp\n{self.extra}"
         )
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
         assert program, "sshd is needed: install openssh-server"
@@ -67,12 +68,17 @@ class Sshd:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
+    def sessions(self) -> list[int]:
+        """The processes that serve connections."""
+        assert self.process is not None
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in found.split()]
+
     def stop(self) -> None:
         """Stop it and every connection; stopped is success."""
         if self.process is None or self.process.returncode is not None:
             return
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in (*map(int, children), self.process.pid):
+        for pid in (*self.sessions(), self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
