@@ -14,6 +14,8 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
 WORLD: Mapping[str, Any] = {
     "sites": {"lab": {"prefix": "203.0.113.0/24"}},
     "hosts": {"box": {"site": "lab", "address": "203.0.113.10"}},
@@ -50,12 +52,45 @@ def test_a_tidy_composition_passes_every_step(tmp_path: Path) -> None:
     assert not Path("/etc/made").exists()
 
 
-def test_what_a_destroy_forgets_is_found(tmp_path: Path) -> None:
-    status, report = rehearse(composition(tmp_path, {**TIDY, "destroy": "true"}))
+def test_the_example_of_a_tailnet_passes_every_step_with_a_real_headscale() -> None:
+    """25 seconds of two cores: two tailscaled join, are left alone, stop, start, leave, and are forgotten."""
+    status, report = rehearse(EXAMPLES / "tailnet")
+    verdicts = {step["name"]: (step["verdict"], step["detail"]) for step in report["steps"]}
+    assert all(verdict == "passed" for verdict, _ in verdicts.values()), verdicts
+    assert (status, report["leftovers"]) == (0, [])
+
+
+def test_a_tailnet_needs_its_programs_and_says_how_to_get_them(tmp_path: Path) -> None:
+    from skyspan.model.error import ToolMissingError
+    from skyspan.rehearsal.services import lay_tools
+
+    with pytest.raises(ToolMissingError) as refused:
+        lay_tools(("headscale", "tailscaled"), str(tmp_path), tmp_path / "tools")
+    assert "headscale, tailscaled" in refused.value.summary
+    assert "tools/build test" in refused.value.hint
+
+
+def test_what_a_destroy_forgets_is_found_a_file_as_well_as_a_member(tmp_path: Path) -> None:
+    make = r"""
+        touch /etc/made
+        cd /var/cache/headscale
+        key=$(headscale -c config.yaml preauthkeys create --user 1 -o json | sed -n 's/.*"key": *"\([^"]*\)".*/\1/p')
+        tailscale up --login-server=http://10.98.0.2:8080 "--auth-key=$key" --accept-dns=false --timeout=20s
+    """
+    services = {"server": {"kind": "headscale"}, "client": {"kind": "tailscaled"}}
+    world = {
+        "sites": {"lab": {"prefix": "10.98.0.0/24"}},
+        "hosts": {"box": {"site": "lab", "address": "10.98.0.2", "services": services}},
+        "secrets": {"ssh_key": "generated"},
+    }
+    hosts = {"box": {"address": "10.98.0.2", "key": "${{ secrets.ssh_key }}"}}
+    stage = {"host": "box", "run": make, "check": "tailscale status", "destroy": "true"}
+    status, report = rehearse(composition(tmp_path, stage, rehearsal=world, hosts=hosts))
+    assert report["steps"][0]["verdict"] == "passed", report["steps"][0]
     assert (status, report["passed"]) == (1, False)
-    (left,) = report["leftovers"]
-    assert left.startswith("box: left behind: file ")
-    assert left.endswith("/etc/made")
+    assert "tailnet: left behind: member box" in report["leftovers"]
+    (file,) = (left for left in report["leftovers"] if left.endswith("/etc/made"))
+    assert file.startswith("box: left behind: file ")
 
 
 def test_a_stage_that_never_settles_fails_and_is_destroyed_all_the_same(tmp_path: Path) -> None:

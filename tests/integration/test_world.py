@@ -174,6 +174,16 @@ def test_sites_can_be_cut_and_mended(within: Callable[[str], str]) -> None:
     assert words == ["reached", "lost", "reached", "short", "reached", "lost", "reached", "refused"]
 
 
+def test_a_site_behind_nat_is_reached_by_skyspan_and_calls_by_a_shared_address(within: Callable[[str], str]) -> None:
+    said = within(f"""
+        {sys.executable} -m skyspan.rehearsal fault nat lab >/dev/null
+        ping -c1 -W1 203.0.113.10 >/dev/null && echo managed
+        {SSH} root@203.0.113.10 'curl -sf http://192.0.2.10:8080/hello -d 1 >/dev/null && echo called'
+        ip netns exec inventory ping -c1 -W1 203.0.113.10 >/dev/null || echo not called
+    """)
+    assert [line for line in said.splitlines() if not line.startswith("{")] == ["managed", "called", "not called"]
+
+
 def test_a_userspace_tunnel_comes_up_on_a_host(within: Callable[[str], str]) -> None:
     said = within(f"""
         {SSH} root@203.0.113.10 'wireguard-go wg0 >/dev/null 2>&1; wg show wg0 | head -1; ls /run/wireguard'

@@ -79,7 +79,7 @@ def test_a_terminated_instance_is_no_leftover(server: AwsServer) -> None:
 
 
 ACT = """
-import boto3, json, os, subprocess
+import boto3, json, os, subprocess, sys
 ec2 = boto3.client("ec2", region_name="eu-north-1")
 vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
 subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.20.{n}.0/24")["Subnet"]["SubnetId"] for n in (1, 2)]
@@ -104,7 +104,10 @@ ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=permit)
 found["open"] = reach("lab-gw", eip["PublicIp"])
 found["elsewhere"] = reach("control", eip["PublicIp"])
 found["known"] = eip["PublicIp"] in open(os.environ["SKYSPAN_KNOWN_HOSTS"]).read()
+found["named"] = eip["PublicIp"] in subprocess.check_output(["getent", "hosts", "cloud-gw"], text=True)
 found["inside"] = reach("cloud-gw", private)
+subprocess.run([sys.executable, "-m", "skyspan.rehearsal", "fault", "reboot", "cloud-gw"], check=True, stdout=2)
+found["rebooted"] = reach("lab-gw", eip["PublicIp"]) and reach("cloud-gw", private)
 # the way to the lab: nothing without a route, a black hole until the gateway forwards, then through it
 table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
 ec2.associate_route_table(RouteTableId=table, SubnetId=subnets[1])
@@ -140,5 +143,5 @@ def test_namespaces_have_what_the_cloud_promises_when_it_answers(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {name for name, value in found.items() if value} == {
-        *("open", "known", "inside", "forwarded", "taken away", "gone"),
+        *("open", "known", "named", "inside", "rebooted", "forwarded", "taken away", "gone"),
     }

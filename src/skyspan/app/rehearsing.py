@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from skyspan.app.settings import process_environment
+from skyspan.app.settings import process_environment, read_settings
 from skyspan.model.error import CompositionError, SkyspanError, UsageError
 from skyspan.model.value import Value
 from skyspan.rehearsal.isolation import SBIN, require, run_isolated
@@ -33,14 +33,16 @@ REQUEST = "SKYSPAN_WORLD"
 
 @dataclass(frozen=True, slots=True)
 class Rehearsable:
-    """A composition that can be rehearsed: its file, its name, and its stand-ins."""
+    """A composition that can be rehearsed: its file, its name, its stand-ins, and the YAML of the workspace's templates
+    of connections that it names."""
 
     file: Path
     name: str
     world: Rehearsal
+    connections: Mapping[str, str]
 
 
-def rehearsable(loaded: Loaded) -> Rehearsable:
+def rehearsable(loaded: Loaded, connections: Mapping[str, str]) -> Rehearsable:
     """The stand-ins of a composition: its `rehearsal:` section, or rehearsal.yaml beside it.
 
     Raises CompositionError with every mistake and its place, UsageError when there are none or two.
@@ -63,7 +65,7 @@ def rehearsable(loaded: Loaded) -> Rehearsable:
             f"{loaded.composition.name} has no stand-ins",
             hint=f"describe them in a `rehearsal:` section, or in {FILE_NAME} beside it; see docs/rehearsal.md",
         )
-    return Rehearsable(loaded.path, loaded.composition.name, world)
+    return Rehearsable(loaded.path, loaded.composition.name, world, connections)
 
 
 def exec_in_world(
@@ -111,7 +113,8 @@ def _enter(
 
     world = given.world.model_dump(mode="json", exclude_unset=True)
     request = {"file": str(given.file), "name": given.name, "events": say, "world": world, **asked}
-    inner = {**harmless(environ), REQUEST: json.dumps(request), "PATH": f"{Path(sys.executable).parent}:{path}:{SBIN}"}
+    request["connections"] = dict(given.connections)
+    inner = {**harmless(environ), REQUEST: json.dumps(request), "PATH": _search(environ, path)}
     # HOME is another one inside, so what it says about provider mirrors has to be named.
     for name in (".tofurc", ".terraformrc"):
         mirror = Path(environ.get("HOME", "/")) / name
@@ -121,6 +124,12 @@ def _enter(
     if "error" in found:
         raise SkyspanError(**found["error"])
     return status, RehearsalReport.restore(found["report"]) if "report" in found else None
+
+
+def _search(environ: Mapping[str, str], path: str) -> str:
+    """The PATH inside: our own Python and built tools first."""
+    folders = (Path(sys.executable).parent, *read_settings(environ=environ).tool_folders)
+    return ":".join([*map(str, folders), path, SBIN])
 
 
 def _validated(raw: Value, whole: Value, source: Any, prefix: tuple[str, ...]) -> Rehearsal:
@@ -141,6 +150,7 @@ async def _inside(
     request: Mapping[str, Any], environ: Mapping[str, str], happen: Callable[[EventKind, str, str], None]
 ) -> tuple[int, RehearsalReport | None]:
     """Build the world and do in it what was asked; the exit status, and the report of a cycle."""
+    from skyspan.contracts.transport import Command
     from skyspan.rehearsal import control
     from skyspan.rehearsal.world import World
     from skyspan.transports.local import LocalTransport
@@ -152,6 +162,9 @@ async def _inside(
     # No leaving: when this process ends, the world is gone as a whole, faster than by taking it apart.
     await world.__aenter__()
     await control.serve(world)
+    for name, text in request["connections"].items():
+        argv = (sys.executable, "-m", "skyspan", "connections", "add", name, "-")
+        await here.run(Command(argv, stdin=text.encode(), env=world.environment))
     if "command" in request:
         return await _command(request["command"], world.environment, happen), None
     from skyspan.rehearsal.cycle import Cycle

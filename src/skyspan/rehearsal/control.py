@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from skyspan.model.error import SkyspanError, UsageError
+from skyspan.rehearsal import faults, trouble
 from skyspan.rehearsal.world import World
 
-USAGE = (
-    "use one of: addresses, fault cut A B, fault restore A B, fault loss A B PERCENT, fault mtu SITE BYTES, fault clear"
-)
+USAGE = f"use `addresses`, or `fault` and what it is to be. Faults: {faults.USAGE}"
 
 
 async def serve(world: World) -> asyncio.Server:
@@ -48,19 +45,12 @@ async def obey(world: World, words: list[str]) -> Mapping[str, Any]:
     return await verbs[words[0]]()
 
 
-def instruct(path: Path, words: list[str]) -> Mapping[str, Any]:
-    """Give an instruction to the world that listens at `path`, and wait for its answer."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(str(path))
-        connection.sendall(json.dumps(words).encode() + b"\n")
-        answer: Mapping[str, Any] = json.loads(connection.makefile().readline())
-    return answer
-
-
 async def _addresses(world: World) -> Mapping[str, Any]:
     return {name: list(known) for name, known in world.addresses().items()}
 
 
 async def _fault(world: World, words: list[str]) -> Mapping[str, Any]:
-    await world.fault(words)
+    if not all(isinstance(word, str) for word in words):
+        raise UsageError("a fault is said in words", hint=faults.USAGE)
+    await trouble.make(world, words)
     return {"fault": words}

@@ -1,15 +1,26 @@
-"""Faults on demand between the sites of a world, as the router's nftables rules (pure)."""
+"""Faults on demand between the sites of a world, as the router's nftables rules and its names (pure)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 from types import MappingProxyType
 
 from skyspan.model.error import UsageError
+from skyspan.rehearsal import acts
 from skyspan.rehearsal.topology import CONTROL, site_bridge
 
-USAGE = "use one of: cut A B, restore A B, loss A B PERCENT, mtu SITE BYTES, clear"
+USAGE = (
+    "use one of: cut A B, restore A B, loss A B PERCENT, mtu SITE BYTES, nat SITE, rebind SITE, dns NAME ADDRESS, "
+    f"dns NAME nowhere, clear, {acts.USAGE}"
+)
+
+NOWHERE = "nowhere"
+"""What is written for a name that does not exist."""
+
+_FIRST_PORT, _PORTS, _RANGES = 20000, 4000, 10
+"""The ports of a shared address, and in how many ranges `rebind` goes through them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +28,16 @@ class Faults:
     """What is wrong now. Pairs of sites are unordered; `control` is where Skyspan runs.
 
     `loss` is the share of packets dropped in each direction, in percent. `mtu` drops longer packets to and from a site
-    without a word, as a path does that filters ICMP.
+    without a word, as a path does that filters ICMP. `nat` are sites behind an address that others share: they call,
+    and nobody calls them; where Skyspan is still reaches them. Its value says how often their ports were changed.
+    `names` are answers of the name server that were swapped; None is a name that does not exist.
     """
 
     cut: frozenset[frozenset[str]] = frozenset()
     loss: Mapping[frozenset[str], float] = field(default_factory=lambda: MappingProxyType({}))
     mtu: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    nat: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    names: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def changed(faults: Faults, words: list[str], sites: Iterable[str]) -> Faults:
@@ -40,6 +55,15 @@ def changed(faults: Faults, words: list[str], sites: Iterable[str]) -> Faults:
         case ["mtu", site, size]:
             _known(site, known)
             return replace(faults, mtu={**faults.mtu, site: int(_number(size, 68, 65535))})
+        case ["nat", site]:
+            _known(site, {*sites})
+            return replace(faults, nat={**faults.nat, site: faults.nat.get(site, 0)})
+        case ["rebind", site]:
+            if site not in faults.nat:
+                raise UsageError(f"{site} is not behind NAT", hint=f"make it so first: nat {site}")
+            return replace(faults, nat={**faults.nat, site: faults.nat[site] + 1})
+        case ["dns", name, address]:
+            return replace(faults, names={**faults.names, name.rstrip(".").lower(): _answer(address)})
         case ["clear"]:
             return Faults()
     raise UsageError(f"no such fault: {' '.join(words)}", hint=USAGE)
@@ -57,6 +81,14 @@ def rules(faults: Faults) -> str:
     for site, size in sorted(faults.mtu.items()):
         port = _port(site)
         lines += [f'  iifname "{port}" meta length > {size} drop', f'  oifname "{port}" meta length > {size} drop']
+    for site in sorted(faults.nat):
+        lines.append(f'  iifname != {{ "{CONTROL}", "{_port(site)}" }} oifname "{_port(site)}" ct state new drop')
+    lines += [" }", " chain shared {", "  type nat hook postrouting priority 100"]
+    for site, times in sorted(faults.nat.items()):
+        first = _FIRST_PORT + times % _RANGES * _PORTS
+        ends = f'iifname "{_port(site)}" oifname != "{CONTROL}"'
+        lines.append(f"  {ends} meta l4proto {{ tcp, udp }} masquerade to :{first}-{first + _PORTS - 1}")
+        lines.append(f"  {ends} masquerade")
     return "\n".join([*lines, " }", "}"]) + "\n"
 
 
@@ -81,6 +113,15 @@ def _pair(one: str, other: str, known: set[str]) -> frozenset[str]:
 def _known(site: str, known: set[str]) -> None:
     if site not in known:
         raise UsageError(f"there is no site {site}", hint=f"there are {', '.join(sorted(known))}")
+
+
+def _answer(text: str) -> str | None:
+    if text == NOWHERE:
+        return None
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        raise UsageError(f"{text} is no IPv4 address", hint=USAGE) from None
 
 
 def _number(text: str, least: float, most: float) -> float:

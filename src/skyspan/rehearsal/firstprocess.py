@@ -142,11 +142,11 @@ def mount_world() -> None:
     mount("tmpfs", "skyspan", "/run", MS_NOSUID | MS_NODEV, "mode=755")
 
 
-def mount_machine(name: str, folder: Path) -> None:
-    """The root file system of a stand-in: this machine's, with every change kept in `folder`/upper."""
+def mount_machine(name: str, folder: Path, tools: Path) -> None:
+    """The root file system of a stand-in: this machine's below `tools`, with every change kept in `folder`/upper."""
     mount("", "none", "/", MS_REC | MS_PRIVATE)
     root = folder / "root"
-    mount("overlay", name, root, 0, f"lowerdir=/,upperdir={folder / 'upper'},workdir={folder / 'work'}")
+    mount("overlay", name, root, 0, f"lowerdir={tools}:/,upperdir={folder / 'upper'},workdir={folder / 'work'}")
     mount("proc", "proc", root / "proc", MS_NOSUID | MS_NODEV)
     mount("sysfs", "sysfs", root / "sys", MS_NOSUID | MS_NODEV)
     mount("", "/dev", root / "dev", MS_BIND | MS_REC)
@@ -159,12 +159,12 @@ def mount_machine(name: str, folder: Path) -> None:
 
 
 def main(request: str) -> int:
-    """Be the init of one stand-in; `request` is JSON with `name`, `folder` and `argv`. Prints its pid when ready."""
+    """Be the init of one stand-in; `request` is JSON: `name`, `folder`, `tools`, `argv`. Prints its pid when ready."""
     machine = json.loads(request)
     die_with_parent()
 
     def prepare() -> None:
-        mount_machine(machine["name"], Path(machine["folder"]))
+        mount_machine(machine["name"], Path(machine["folder"]), Path(machine["tools"]))
 
     return isolate(prepare, machine["argv"], LOGIN_ENVIRONMENT, ready=sys.stdout.fileno())
 

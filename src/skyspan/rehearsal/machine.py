@@ -6,14 +6,17 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Stream
 from skyspan.model.error import ToolFailedError
 from skyspan.rehearsal import firstprocess
-from skyspan.rehearsal.material import resolver_settings, sshd_settings
+from skyspan.rehearsal.firstprocess import LOGIN_ENVIRONMENT
+from skyspan.rehearsal.material import sshd_settings
 
 BOOT_S = 20.0
 """How long a stand-in may take to be up, in seconds; it takes a few hundredths."""
@@ -40,29 +43,42 @@ class Machine:
         """`argv` to be run inside the machine."""
         return ("nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *argv)
 
+    def daemon(self, *argv: str) -> tuple[str, ...]:
+        """`argv` to be run inside the machine as its init would: without our environment."""
+        return self.command("env", "-i", *(f"{name}={value}" for name, value in LOGIN_ENVIRONMENT.items()), *argv)
 
-def furnish(name: str, folder: Path, authorized: str, host_key: str, names: str) -> None:
-    """Write what the machine has of its own before it boots: identity, names, sshd's keys and settings."""
+
+def furnish(folder: Path, own: Mapping[str, str]) -> None:
+    """Write what the machine has of its own before it boots: `own` are texts by path, identity, names and keys."""
     upper = folder / "upper"
     for part in ("upper", "work", "root"):
         (folder / part).mkdir(parents=True)
     for inner, mode in OWN_FOLDERS:
-        own = upper / inner
-        own.mkdir(parents=True, exist_ok=True)
-        own.chmod(mode)
-        os.setxattr(own, "trusted.overlay.opaque", b"y")
+        private = upper / inner
+        private.mkdir(parents=True, exist_ok=True)
+        private.chmod(mode)
+        os.setxattr(private, "trusted.overlay.opaque", b"y")
     (upper / "run/sshd").mkdir(mode=0o755)
-    _write(upper / "etc/hostname", f"{name}\n")
-    _write(upper / "etc/hosts", names)
-    _write(upper / "etc/resolv.conf", resolver_settings())
-    _write(upper / "etc/ssh/authorized_keys", authorized)
-    _write(upper / "etc/ssh/ssh_host_ed25519_key", host_key, 0o600)
+    for name, text in own.items():
+        _write(upper / name, text, 0o600 if name.endswith("_key") else 0o644)
     _write(upper / "etc/ssh/stand_in_sshd_config", sshd_settings())
     _write(upper / "etc/shadow", _unlocked(Path("/etc/shadow").read_text(errors="replace")), 0o640)
 
 
-async def boot(name: str, folder: Path, sshd: str, spawner: Spawner) -> Machine:
-    """Start a furnished machine; raises ToolFailedError with its last words."""
+def forget_running(folder: Path) -> None:
+    """Empty what does not outlive a machine's run: /run and /tmp. To be called while it is down."""
+    for name in ("run", "tmp"):
+        for entry in (folder / "upper" / name).iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    (folder / "upper/run/sshd").mkdir(mode=0o755)
+
+
+async def boot(name: str, folder: Path, tools: Path, sshd: str, spawner: Spawner) -> Machine:
+    """Start a furnished machine, with `tools` laid over this machine's files; raises ToolFailedError with its last
+    words."""
     said = bytearray()
     up = asyncio.get_running_loop().create_future()
 
@@ -74,6 +90,7 @@ async def boot(name: str, folder: Path, sshd: str, spawner: Spawner) -> Machine:
     request = {
         "name": name,
         "folder": str(folder),
+        "tools": str(tools),
         "argv": [sshd, "-D", "-E", "/var/log/sshd.log", "-f", "/etc/ssh/stand_in_sshd_config"],
     }
     # The environment's Python may be slow to start with its packages; init needs none of them.

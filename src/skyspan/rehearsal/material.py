@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from ipaddress import IPv4Address
 from typing import Any
 
 from skyspan.rehearsal.awsserver import ACCOUNT_KEY
+from skyspan.rehearsal.places import Places
 from skyspan.rehearsal.spec import GivenSecret, PublicKeyOf, Rehearsal
 
 _DROPPED_PREFIXES = tuple(
@@ -28,41 +28,6 @@ _AWS_SERVICES = (
     *("route53", "s3", "secretsmanager", "sns", "sqs", "ssm", "sts"),
 )
 """What the AWS provider may ask; a service that moto was not installed with answers with an error of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where things are inside a world. All of it is on a file system in memory that nobody else can see."""
-
-    root: Path = Path("/run/skyspan")
-
-    @property
-    def known_hosts(self) -> Path:
-        """The stand-ins' host keys by their present addresses."""
-        return self.root / "known_hosts"
-
-    @property
-    def secrets(self) -> Path:
-        """The composition's secrets, as JSON, 0600."""
-        return self.root / "secrets.json"
-
-    @property
-    def override(self) -> Path:
-        """Terraform's override."""
-        return self.root / "override.tf.json"
-
-    @property
-    def socket(self) -> Path:
-        """Where the world listens for instructions."""
-        return self.root / "world.sock"
-
-    def key(self, secret: str) -> Path:
-        """The private key file of a generated secret; `.pub` is its public half."""
-        return self.root / "keys" / secret
-
-    def machine(self, name: str) -> Path:
-        """Everything of one stand-in."""
-        return self.root / "machines" / name
 
 
 def harmless(outer: Mapping[str, str]) -> dict[str, str]:
@@ -150,9 +115,23 @@ def images(rehearsal: Rehearsal) -> list[dict[str, Any]]:
     ]
 
 
-def resolver_settings() -> str:
-    """A resolv.conf that fails at once, as nobody answers there: the real name servers cannot be reached, slowly."""
-    return "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
+def resolver_settings(server: IPv4Address | None) -> str:
+    """A resolv.conf that asks the world's name server; or nobody, which fails at once."""
+    return f"nameserver {server or '127.0.0.1'}\noptions timeout:1 attempts:2\n"
+
+
+LOCALHOST = "127.0.0.1 localhost\n"
+
+
+def own_hosts(name: str) -> str:
+    """The /etc/hosts of a machine that asks a name server for all others."""
+    return f"{LOCALHOST}127.0.1.1 {name}\n"
+
+
+def zone(machines: Mapping[str, str], swapped: Mapping[str, str | None]) -> str:
+    """What the name server answers: the machines' addresses, or what was put in their place."""
+    answers = {**machines, **swapped}
+    return json.dumps({name.lower(): [address] for name, address in answers.items() if address is not None})
 
 
 def sshd_settings() -> str:

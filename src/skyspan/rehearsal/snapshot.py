@@ -17,14 +17,23 @@ from skyspan.rehearsal.machine import Machine
 from skyspan.rehearsal.topology import CONTROL
 from skyspan.rehearsal.world import World
 
-IGNORED_FOLDERS = ("tmp", "var/tmp", "var/log", "var/cache", "root/.ansible", "root/.cache")
-"""Where every machine leaves logs and scratch files; nobody expects a deployment to clean there."""
+IGNORED_FOLDERS = ("tmp", "var/tmp", "var/log", "var/cache", "root/.ansible", "root/.cache", "var/lib/tailscale")
+"""Where every machine leaves logs and scratch files; nobody expects a deployment to clean there.
+
+Nor where a tailscaled that was there before keeps its own key: who is a member is asked of the tailnet's server.
+"""
 
 _LOOK = """echo @links; ip -j addr
 echo @routes; ip -j route show table all
 echo @routes; ip -j -6 route show table all
 echo @rules; ip -j rule
 echo @nftables; nft -s list ruleset"""
+
+_IPTABLES_TABLE = re.compile(r"table ip6? (filter|nat|mangle|raw|security)")
+_IPTABLES_CHAIN = re.compile(
+    _IPTABLES_TABLE.pattern + r" / chain (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING): \['type [^']* policy accept;'\]"
+)
+"""A chain of iptables with the one line that each has, by which it lets everything pass."""
 
 _PASSING = ("sshd: ",)
 """Processes that come and go with connections."""
@@ -51,7 +60,12 @@ async def take(world: World) -> Mapping[str, frozenset[str]]:
     for name, machine in world.machines.items():
         found[name].update(await asyncio.to_thread(_inside, machine))
     account = await asyncio.to_thread(world.aws.leftovers) if world.aws else ()
-    return {**{place: frozenset(items) for place, items in found.items()}, "AWS": frozenset(account)}
+    members = frozenset(f"member {name}" for name in await world.members())
+    return {
+        **{place: frozenset(items) for place, items in found.items()},
+        "AWS": frozenset(account),
+        "tailnet": members,
+    }
 
 
 def _inside(machine: Machine) -> list[str]:
@@ -103,16 +117,28 @@ def _rule(item: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _ruleset(lines: list[str]) -> Iterator[str]:
-    """Every line with the table and chain it stands in, so that each is a thing of its own."""
+    """Every line with the table and chain it stands in, so that each is a thing of its own.
+
+    Left out is what `iptables` makes whenever it is asked for anything, and nobody takes away: chains of its own names
+    without a rule, and tables of its own with nothing else.
+    """
     around: list[str] = []
+    tables: dict[str, dict[str, list[str]]] = {}
     for line in (line.strip() for line in lines):
         if line.endswith("{"):
             around.append(line.removesuffix("{").strip())
-            yield f"nftables {' / '.join(around)}"
+            tables.setdefault(around[0], {}).setdefault(" / ".join(around), [])
         elif line == "}":
             around.pop()
         elif line and not line.startswith("#"):
-            yield f"nftables {' / '.join(around)}: {line}"
+            tables[around[0]][" / ".join(around)].append(line)
+    for table, parts in tables.items():
+        told = {part: said for part, said in parts.items() if not _IPTABLES_CHAIN.fullmatch(f"{part}: {said}")}
+        if _IPTABLES_TABLE.fullmatch(table) and set(told) == {table} and not told[table]:
+            continue
+        for part, said in told.items():
+            yield f"nftables {part}"
+            yield from (f"nftables {part}: {line}" for line in said)
 
 
 def processes(first: int) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -52,13 +52,40 @@ class Route(Model):
     """Next hop."""
 
 
-class Service(Model):
-    """Something that listens on a stand-in from the start."""
+class Recorder(Model):
+    """Listens from the start: answers every HTTP request with 200 and keeps what it was sent (`GET /requests`)."""
 
     kind: Literal["recorder"]
-    """`recorder`: answers every HTTP request with 200 and keeps what it was sent (readable at `GET /requests`)."""
     port: int = Field(default=8080, ge=1, le=65535)
     """TCP port, on all addresses."""
+
+
+class Headscale(Model):
+    """A control server of a tailnet: a real Headscale, with its relay, and a key that lets stand-ins join."""
+
+    kind: Literal["headscale"]
+    port: int = Field(default=8080, ge=1, le=65535)
+    """TCP port of `http://ADDRESS:PORT`, its address as a `login_server`. The address should be a private one: a client
+    may ask a server elsewhere by HTTPS (tailscale, control/ts2021)."""
+    domain: str = Field(default="tail.skyspan.test", pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")
+    """Domain of the tailnet's names."""
+    tags: tuple[Annotated[str, Field(pattern=r"^tag:[a-z][a-z0-9-]*$")], ...] = ()
+    """Tags that the key gives to whoever joins with it."""
+    auth_key_env: str = Field(default="TS_AUTHKEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The environment variable that has the key inside the world."""
+
+
+class Tailscaled(Model):
+    """Tailscale as a package would leave it: the commands, and a daemon that is a member of nothing yet."""
+
+    kind: Literal["tailscaled"]
+
+
+Service: TypeAlias = Annotated[Recorder | Headscale | Tailscaled, Field(discriminator="kind")]
+"""Something that runs on a stand-in from the start, beside sshd."""
+
+
+Served = TypeVar("Served", Recorder, Headscale, Tailscaled)
 
 
 class StandsFor(Model):
@@ -82,7 +109,7 @@ class StandIn(Model):
     forwards: bool = False
     """Whether it forwards packets between its interfaces from the start."""
     services: dict[StandInName, Service] = Field(default_factory=dict)
-    """What listens on it from the start, beside sshd."""
+    """What runs on it from the start, beside sshd."""
     stands_for: StandsFor | None = None
     """The instance it stands for."""
 
@@ -199,6 +226,24 @@ def _host_problems(rehearsal: Rehearsal) -> list[str]:
             problems.append(f"hosts.{name}.address {host.address} is already that of {taken[host.address]}")
         elif host.address is not None:
             taken[host.address] = name
+        problems += _service_problems(name, host)
+    serving = [name for name, host in rehearsal.hosts.items() if services_of(host, Headscale)]
+    if len(serving) > 1:
+        problems.append(f"hosts.{serving[1]}.services: there is a headscale on {serving[0]} already")
+    return problems
+
+
+def services_of(host: StandIn, kind: type[Served]) -> tuple[Served, ...]:
+    """The services of one kind on a stand-in."""
+    return tuple(service for service in host.services.values() if isinstance(service, kind))
+
+
+def _service_problems(name: str, host: StandIn) -> list[str]:
+    problems = []
+    if services_of(host, Headscale) and host.address is None and not host.lans:
+        problems.append(f"hosts.{name}.services: a headscale needs an address from the start")
+    if len(services_of(host, Tailscaled)) > 1:
+        problems.append(f"hosts.{name}.services: one tailscaled is all that a host can have")
     return problems
 
 

@@ -63,6 +63,17 @@ class Topology:
         """The machine's interface on a segment, or None."""
         return next((port.interface for port in self.ports if (port.namespace, port.bridge) == (machine, bridge)), None)
 
+    def only(self, machine: str) -> Topology:
+        """The part of it that is one machine's own: its cables and routes."""
+        return Topology(
+            (machine,),
+            (),
+            (),
+            tuple(port for port in self.ports if port.namespace == machine),
+            tuple(route for route in self.routes if route.namespace == machine),
+            tuple(name for name in self.forwarding if name == machine),
+        )
+
 
 def site_bridge(site: str) -> str:
     """The router's bridge of a site."""
@@ -112,6 +123,12 @@ def address_of(rehearsal: Rehearsal, machine: str) -> IPv4Address | None:
     if host.address is not None:
         return host.address
     return next((interface.ip for interface in host.lans.values()), None)
+
+
+def name_server(rehearsal: Rehearsal, machine: str) -> IPv4Address | None:
+    """Whom a machine asks for names: its site's router; None for one that is on no site and has no way there."""
+    site = rehearsal.hosts[machine].site
+    return None if site is None else _first(rehearsal.sites[site].prefix)
 
 
 def batch(topology: Topology) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The stand-in world: builds it, follows the cloud, makes faults, runs commands on the machines, takes it all down.
+"""The stand-in world: builds it, follows the cloud, lets it be disturbed, runs commands on its machines, takes it down.
 
 It has to run inside namespaces of its own (`isolation`): it mounts, and it owns /run.
 """
@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 
-from skyspan.contracts.transport import Command, Completed, Process, Spawner, StopLadder, Transport
-from skyspan.model.error import ToolFailedError
-from skyspan.rehearsal import cloud, faults, material, recorder, topology
+from skyspan.contracts.transport import Command, Completed, Process, Spawner, Transport
+from skyspan.model.error import ToolFailedError, UsageError
+from skyspan.rehearsal import cloud, faults, forget, material, names, topology
 from skyspan.rehearsal.awsserver import AwsServer
-from skyspan.rehearsal.machine import BOOT_S, Machine, boot, furnish, quoted
-from skyspan.rehearsal.spec import GivenSecret, Rehearsal
+from skyspan.rehearsal.clocks import Clocks
+from skyspan.rehearsal.machine import Machine, boot, forget_running, furnish, quoted
+from skyspan.rehearsal.places import Places
+from skyspan.rehearsal.services import Services, lay_tools, listening, programs_of
+from skyspan.rehearsal.spec import GivenSecret, Headscale, Rehearsal, services_of
 from skyspan.rehearsal.topology import CONTROL, ROUTER
 
 HOST_KEY = "host-"
@@ -44,20 +49,24 @@ class World:
         say: Callable[[str], None],
     ) -> None:
         self.rehearsal = rehearsal
-        self.places = material.Places()
+        self.places = Places()
         self.topology = topology.lay_out(rehearsal)
         self.machines: dict[str, Machine] = {}
         self.environment: dict[str, str] = {}
         self.aws: AwsServer | None = None
+        self.faults = faults.Faults()
+        self.clocks = Clocks(transport, spawner)
         self._transport = transport
         self._spawner = spawner
         self._outer = outer
-        self._say = say
+        self._tell_caller = say
         self._public: dict[str, str] = {}
         self._settings: frozenset[cloud.Setting] = frozenset()
         self._state = cloud.CloudState()
-        self._faults = faults.Faults()
-        self._services: list[Process] = []
+        self._sshd = ""
+        self._services = Services(transport, spawner)
+        self._name_server: Process | None = None
+        self._given: Mapping[str, str] = {}
         self._following = asyncio.Lock()
 
     async def __aenter__(self) -> World:
@@ -111,11 +120,65 @@ class World:
             command = ("ip", "netns", "exec", machine, *argv)
         return await self._transport.run(Command(command, stdin=stdin, env=self.environment))
 
-    async def fault(self, words: Sequence[str]) -> None:
-        """Make or mend a fault (see `faults.USAGE`); raises UsageError."""
-        self._faults = faults.changed(self._faults, list(words), self.rehearsal.sites)
-        await self._script("fault", _fed(ROUTER, faults.rules(self._faults)))
-        self._say(f"world: {' '.join(words)}")
+    def say(self, text: str) -> None:
+        """Tell whoever asked for the world what it did."""
+        self._tell_caller(f"world: {text}")
+
+    async def disturb(self, wanted: faults.Faults, *, forget_connections: bool) -> None:
+        """Let these be the faults, and no others; perhaps the router also forgets the connections that it tracks."""
+        await self._script("fault", _fed(ROUTER, faults.rules(wanted)))
+        self.faults = wanted
+        self._trust()
+        if forget_connections:
+            await self._script("forget", quoted((*_inside(ROUTER), *_standard(forget.__file__))))
+
+    async def renumber(self, host: str, address: IPv4Address) -> None:
+        """Give a stand-in another address on its site; the old one is gone, and names and known hosts follow.
+
+        Raises UsageError for one that is taken.
+        """
+        taken = [name for name, known in self.addresses().items() if str(address) in known]
+        if taken:
+            raise UsageError(f"{address} is already that of {taken[0]}")
+        before = next(port for port in self.topology.ports if (port.namespace, port.interface) == (host, "eth0"))
+        hosts = {**self.rehearsal.hosts, host: self.rehearsal.hosts[host].model_copy(update={"address": address})}
+        self.rehearsal = self.rehearsal.model_copy(update={"hosts": hosts})
+        self.topology = topology.lay_out(self.rehearsal)
+        assert before.address is not None, "the address was one of its own"
+        length = before.address.network.prefixlen
+        lines = [f"addr del {before.address} dev eth0", f"addr add {address}/{length} dev eth0"]
+        lines += [f"route replace {route.to} via {route.via}" for route in self.topology.only(host).routes]
+        await self._script(f"renumber {host}", _batch(host, "\n".join(lines) + "\n"))
+        self._trust()
+
+    async def members(self) -> tuple[str, ...]:
+        """Whom the world's tailnet knows."""
+        servers = [name for name, host in self.rehearsal.hosts.items() if services_of(host, Headscale)]
+        known = await asyncio.gather(*(self._services.members(self.machines[name]) for name in servers))
+        return tuple(member for names in known for member in names)
+
+    async def start_service(self, host: str, name: str) -> None:
+        """Start a service of a stand-in again."""
+        service = self.rehearsal.hosts[host].services[name]
+        await self._services.start(self.machines[host], service, topology.address_of(self.rehearsal, host))
+
+    async def reboot(self, host: str) -> None:
+        """Kill all of a stand-in, and let it come up with its files and its cables, but nothing that only ran."""
+        async with self._following:
+            old = self.machines[host]
+            await self.clocks.forget(host)
+            await self._services.stop(host)
+            os.kill(old.pid, signal.SIGKILL)
+            await old.process.wait()
+            cables = self.topology.only(host)
+            pulled = [f"ip -n {port.far} link del {port.far_interface} 2>/dev/null || true" for port in cables.ports]
+            await self._script(f"pull the cables of {host}", "\n".join([f"ip netns del {host}", *pulled]))
+            forget_running(old.folder)
+            self.machines[host] = await boot(host, old.folder, self.places.tools, self._sshd, self._spawner)
+            await self._lay(cables)
+            again = [f"ip -n {host} {one.make}" for one in sorted(self._settings) if one.namespace == host]
+            await self._script(f"configure {host}", "\n".join(again))
+            await self._services.start_all({host: self.machines[host]}, self.rehearsal)
 
     async def follow_cloud(self) -> None:
         """Give every namespace the addresses and routes that the cloud's present state asks for."""
@@ -141,10 +204,10 @@ class World:
         for name in self.rehearsal.hosts:
             was, now = old.get(name), new.get(name)
             if now is None and was is not None:
-                self._say(f"world: {name} no longer stands for {was.id}")
+                self.say(f"{name} no longer stands for {was.id}")
             elif now is not None and (was is None or (was.id, was.elastic) != (now.id, now.elastic)):
                 known = ", ".join(str(address) for address in (now.elastic, now.private) if address)
-                self._say(f"world: {name} stands for {now.id} with {known}")
+                self.say(f"{name} stands for {now.id} with {known}")
 
     async def _start(self) -> None:
         for folder in ("user", "tmp", "home", "keys", "machines"):
@@ -158,7 +221,11 @@ class World:
         await self._make_keys()
         await self._boot_machines()
         await self._wire()
-        await self._start_services()
+        self._trust()
+        server = (*_inside(ROUTER), *_standard(names.__file__), str(self.places.zone))
+        self._name_server, self._given = await asyncio.gather(
+            listening(self._spawner, ROUTER, server), self._services.start_all(self.machines, self.rehearsal)
+        )
 
     async def _make_keys(self) -> None:
         generated = [name for name, value in self.rehearsal.secrets.items() if not isinstance(value, GivenSecret)]
@@ -173,15 +240,26 @@ class World:
             self._public[name] = f"{kind} {key}"
 
     async def _boot_machines(self) -> None:
-        sshd = await self._transport.run(Command(("sh", "-c", "command -v sshd || ls /usr/sbin/sshd")))
+        found = await self._transport.run(Command(("sh", "-c", "command -v sshd || ls /usr/sbin/sshd")))
+        self._sshd = found.text().strip()
         authorized = "".join(f"{key}\n" for name, key in self._public.items() if not name.startswith(HOST_KEY))
-        names = self._names()
+        lay_tools(programs_of(self.rehearsal), self._outer.get("PATH", os.defpath), self.places.tools)
         for name in self.topology.machines:
             host_key = self.places.key(HOST_KEY + name).read_text()
-            furnish(name, self.places.machine(name), authorized, host_key, names)
+            server = topology.name_server(self.rehearsal, name)
+            furnish(
+                self.places.machine(name),
+                {
+                    "etc/hostname": f"{name}\n",
+                    "etc/hosts": self._hosts() if server is None else material.own_hosts(name),
+                    "etc/resolv.conf": material.resolver_settings(server),
+                    "etc/ssh/authorized_keys": authorized,
+                    "etc/ssh/ssh_host_ed25519_key": host_key,
+                },
+            )
         booted = await asyncio.gather(
             *(
-                boot(name, self.places.machine(name), sshd.text().strip(), self._spawner)
+                boot(name, self.places.machine(name), self.places.tools, self._sshd, self._spawner)
                 for name in self.topology.machines
             )
         )
@@ -189,46 +267,37 @@ class World:
 
     async def _wire(self) -> None:
         """Name the namespaces, lay the cables, set addresses and routes, and start to forward."""
-        attach = [f"ip netns attach {CONTROL} {os.getpid()}"]
-        attach += [f"ip netns attach {machine.name} {machine.pid}" for machine in self.machines.values()]
-        add = [f"ip netns add {name}" for name in self.topology.helpers]
-        batches = [_batch(name, lines) for name, lines in topology.batch(self.topology).items()]
+        add = [f"ip netns attach {CONTROL} {os.getpid()}", *(f"ip netns add {name}" for name in self.topology.helpers)]
+        await self._script("name the namespaces", "\n".join(add))
+        await self._lay(self.topology)
+        await self._replace("hosts", material.own_hosts(CONTROL))
         router = topology.router_control_address(self.rehearsal)
-        settled = [_batch(name, lines) for name, lines in topology.settle(self.topology, router).items()]
-        forward = [
-            f"ip netns exec {name} sh -c 'cd /proc/sys/net/ipv4; echo 1 >ip_forward; "
-            "for c in conf/*; do echo 0 >$c/send_redirects; echo 0 >$c/rp_filter; done'"
-            for name in self.topology.forwarding
-        ]
-        await self._script("wire the world", "\n".join([*attach, *add, *batches, *forward, *settled]))
-        own = {"hosts": self._names(), "resolv.conf": material.resolver_settings()}
-        for name, text in own.items():
-            (self.places.root / name).write_text(text)
-            # A link leads into /run, which is empty here: then there are no name servers either.
-            if (Path("/etc") / name).is_file():
-                await self._script(f"replace {name}", f"mount --bind {self.places.root / name} /etc/{name}")
+        await self._replace("resolv.conf", material.resolver_settings(router.ip))
         if self.rehearsal.aws:
             await self._script("guard the edge", _fed(ROUTER, cloud.edge_filter(self._state)))
 
-    async def _start_services(self) -> None:
-        for name, host in self.rehearsal.hosts.items():
-            for service in host.services.values():
-                argv = ("ip", "netns", "exec", name, sys.executable, "-I", "-S", recorder.__file__, str(service.port))
-                self._services.append(await self._listening(name, Command(argv, ladder=StopLadder(0.5, 0.5))))
+    async def _replace(self, name: str, text: str) -> None:
+        """Give the control namespace a file of its own in /etc, over this machine's or where a link there leads."""
+        target = (Path("/etc") / name).resolve()
+        if target.is_file():
+            (self.places.root / name).write_text(text)
+            await self._script(f"replace {name}", f"mount --bind {self.places.root / name} {target}")
+        elif target.is_relative_to("/run"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
 
-    async def _listening(self, name: str, command: Command) -> Process:
-        """Start a service and wait for its first word, which it says once it listens."""
-        said = asyncio.Event()
-        process = await self._spawner.start(command, lambda *_: said.set())
-        ended = asyncio.ensure_future(process.wait())
-        spoke = asyncio.ensure_future(said.wait())
-        done, _ = await asyncio.wait({ended, spoke}, timeout=BOOT_S, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        spoke.cancel()
-        if spoke not in done:
-            words = (await process.stop()).last_words()
-            raise ToolFailedError(f"a service of the stand-in {name} did not start", detail=words)
-        return process
+    async def _lay(self, cables: topology.Topology) -> None:
+        """Name the namespaces of machines, and lay cables."""
+        attach = [f"ip netns attach {name} {self.machines[name].pid}" for name in cables.machines]
+        batches = [_batch(name, lines) for name, lines in topology.batch(cables).items()]
+        router = topology.router_control_address(self.rehearsal)
+        settled = [_batch(name, lines) for name, lines in topology.settle(cables, router).items()]
+        forward = [
+            f"ip netns exec {name} sh -c 'cd /proc/sys/net/ipv4; echo 1 >ip_forward; "
+            "for c in conf/*; do echo 0 >$c/send_redirects; echo 0 >$c/rp_filter; done'"
+            for name in cables.forwarding
+        ]
+        await self._script("wire the world", "\n".join([*attach, *batches, *forward, *settled]))
 
     async def _start_aws(self) -> None:
         pool = self.rehearsal.elastic_ips
@@ -242,7 +311,7 @@ class World:
             try:
                 following.result(FOLLOW_S)
             except Exception as error:  # the caller is Terraform, which would retry for minutes
-                self._say(f"world: could not follow the cloud: {error}")
+                self.say(f"could not follow the cloud: {error}")
 
         self.aws = AwsServer(pool, moved, material.images(self.rehearsal))
         await asyncio.to_thread(self.aws.start)
@@ -257,20 +326,22 @@ class World:
         if url:
             self.places.override.write_text(material.override(url))
         self._trust()
-        self.environment = material.environment(self._outer, self.rehearsal, self.places, url, self._public)
+        given = material.environment(self._outer, self.rehearsal, self.places, url, self._public)
+        self.environment = {**given, **self._given}
 
     def _trust(self) -> None:
-        """Write the known hosts: each machine's key for the addresses that are its own at this moment, no others."""
-        lines = [f"{','.join(known)} {self.host_key(name)}" for name, known in self.addresses().items() if known]
-        fresh = self.places.known_hosts.with_suffix(".new")
-        fresh.write_text("".join(f"{line}\n" for line in lines))
-        fresh.replace(self.places.known_hosts)
+        """Write what follows the machines' addresses: each one's host key for those that are its own at this moment,
+        no others, and what the name server answers."""
+        present = {name: known for name, known in self.addresses().items() if known}
+        lines = [f"{','.join((name, *known))} {self.host_key(name)}" for name, known in present.items()]
+        _swap(self.places.known_hosts, "".join(f"{line}\n" for line in lines))
+        _swap(self.places.zone, material.zone({name: known[0] for name, known in present.items()}, self.faults.names))
 
-    def _names(self) -> str:
-        """The text of /etc/hosts: machines whose address is known from the start."""
+    def _hosts(self) -> str:
+        """The /etc/hosts of a machine that can reach no name server: all whose address is known from the start."""
         known = {name: topology.address_of(self.rehearsal, name) for name in self.rehearsal.hosts}
         lines = [f"{address} {name}\n" for name, address in known.items() if address is not None]
-        return "".join(["127.0.0.1 localhost\n", *lines])
+        return "".join([material.LOCALHOST, *lines])
 
     async def _script(self, what: str, lines: str) -> None:
         """Run shell lines, stopping at the first that fails; raises ToolFailedError with its words."""
@@ -281,13 +352,33 @@ class World:
     async def _stop(self) -> None:
         if self.aws is not None:
             await asyncio.to_thread(self.aws.stop)
-        await asyncio.gather(*(process.stop() for process in self._services))
+        for name in self.clocks.stepped():
+            await self.clocks.forget(name)
+        await asyncio.gather(*(self._services.stop(name) for name in self.machines))
+        if self._name_server is not None:
+            await self._name_server.stop()
         await asyncio.gather(*(machine.process.stop() for machine in self.machines.values()))
         names = (*self.topology.machines, *self.topology.helpers, CONTROL)
         lines = [*(f"ip netns del {name}" for name in names), "ip link del world"]
         lines += [f"umount /etc/{name}" for name in ("hosts", "resolv.conf")]
         with suppress(ToolFailedError):
             await self._script("take down", "\n".join(f"{line} 2>/dev/null || true" for line in lines))
+
+
+def _inside(namespace: str) -> tuple[str, ...]:
+    return ("ip", "netns", "exec", namespace)
+
+
+def _standard(file: str | None) -> tuple[str, ...]:
+    """How a program is started that needs the standard library only; without site packages it is up at once."""
+    return (sys.executable, "-I", "-S", str(file))
+
+
+def _swap(file: Path, text: str) -> None:
+    """Replace a file in one step: somebody may be reading it."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(file)
 
 
 def _batch(namespace: str, lines: str) -> str:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from skyspan.rehearsal.material import Places, environment, images, override, secrets_document
+from skyspan.rehearsal.material import environment, images, override, secrets_document, zone
+from skyspan.rehearsal.places import Places
 from skyspan.rehearsal.spec import Rehearsal
 
 SITES = {"cloud": {"prefix": "198.51.100.0/24"}}
@@ -75,3 +76,10 @@ def test_secrets_are_generated_or_given() -> None:
 def test_each_image_has_an_id_of_its_own() -> None:
     made = section(aws={"site": "cloud", "images": [{"name": name, "owner": "136693071363"} for name in "ab"]})
     assert len({image["ami_id"] for image in images(made)}) == 2
+
+
+def test_names_are_the_machines_addresses_or_what_was_put_in_their_place() -> None:
+    machines = {"gw": "203.0.113.10", "app": "203.0.113.11"}
+    swapped = {"gw": "192.0.2.1", "app": None, "vpn.example.org": "192.0.2.2"}
+    assert json.loads(zone(machines, {})) == {"gw": ["203.0.113.10"], "app": ["203.0.113.11"]}
+    assert json.loads(zone(machines, swapped)) == {"gw": ["192.0.2.1"], "vpn.example.org": ["192.0.2.2"]}

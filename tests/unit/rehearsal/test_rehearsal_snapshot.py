@@ -65,3 +65,34 @@ def test_a_changed_mode_is_a_difference(tmp_path: Path) -> None:
     before = set(files(tmp_path, tmp_path))
     (tmp_path / "f").chmod(0o600)
     assert set(files(tmp_path, tmp_path)) != before
+
+
+IPTABLES = """@nftables
+table ip filter {
+\tchain INPUT {
+\t\ttype filter hook input priority filter; policy accept;
+\t}
+\tchain FORWARD {
+\t\ttype filter hook forward priority filter; policy %s;
+\t}
+%s}
+table inet filter {
+\tchain INPUT {
+\t\ttype filter hook input priority filter; policy accept;
+\t}
+}
+"""
+
+
+def test_what_iptables_leaves_when_it_is_asked_for_anything_is_not_told() -> None:
+    said = set(network(IPTABLES % ("accept", "")))
+    assert not any("table ip filter" in item for item in said)
+    assert "nftables table inet filter / chain INPUT" in said
+
+
+def test_a_policy_a_rule_or_a_chain_of_somebodys_own_is_told() -> None:
+    assert any("policy drop" in item for item in network(IPTABLES % ("drop", "")))
+    own = set(network(IPTABLES % ("accept", "\tchain mine {\n\t}\n")))
+    assert {"nftables table ip filter", "nftables table ip filter / chain mine"} <= own
+    ruled = "\tchain OUTPUT {\n\t\ttype filter hook output priority 0; policy accept;\n\t\tdrop\n\t}\n"
+    assert "nftables table ip filter / chain OUTPUT: drop" in set(network(IPTABLES % ("accept", ruled)))

@@ -58,3 +58,17 @@ def test_no_interface_name_is_longer_than_the_kernel_takes() -> None:
 def test_far_ends_have_names_of_their_own_in_each_namespace() -> None:
     ends = [(port.far, port.far_interface) for port in topology.lay_out(LAB).ports]
     assert len(set(ends)) == len(ends)
+
+
+def test_the_cables_of_one_machine_are_its_own_and_no_others() -> None:
+    own = topology.lay_out(LAB).only("lab-gw")
+    assert {port.namespace for port in own.ports} == {"lab-gw"}
+    assert own.forwarding == ("lab-gw",)
+    made = topology.batch(own)
+    assert "addr add 203.0.113.10/24 dev eth0" in made["lab-gw"]
+    assert "route add 0.0.0.0/0 via 203.0.113.1" in topology.settle(own, topology.router_control_address(LAB))["lab-gw"]
+
+
+def test_a_machine_on_a_site_asks_its_router_for_names_and_another_nobody() -> None:
+    assert str(topology.name_server(LAB, "lab-gw")) == "203.0.113.1"
+    assert topology.name_server(LAB, "lab-svc") is None

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from skyspan.rehearsal.clock import code, functions, vdso
+
+NAMES = {"__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time"}
+
+
+def test_the_step_is_in_every_function_and_its_sign_too() -> None:
+    for step in (3600, -1):
+        made = code(step)
+        assert made.keys() == NAMES
+        for name, text in made.items():
+            size = 4 if name == "__vdso_time" else 8
+            assert step.to_bytes(size, "little", signed=True) in text
+            assert text.endswith(b"\xc3"), "it returns"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a clock can be stepped on x86-64 only")
+def test_every_function_is_found_in_this_machines_own_and_has_the_room() -> None:
+    region = vdso(int(Path("/proc/self").resolve().name))
+    assert region is not None
+    with Path("/proc/self/mem").open("rb") as memory:
+        memory.seek(region[0])
+        image = memory.read(region[1] - region[0])
+    places = functions(image)
+    assert places.keys() == NAMES
+    starts = sorted(places.values())
+    for name, place in places.items():
+        later = [start for start in starts if start > place]
+        assert place + len(code(0)[name]) <= min([*later, len(image)])
