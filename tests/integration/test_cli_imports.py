@@ -42,6 +42,20 @@ def test_validating_loads_no_database_no_network_and_no_terminal_library(cli: Cl
     assert not among(modules, HEAVY | OWN)
 
 
+SAY = "stages:\n  say: {uses: connection, with: {template: say}}\n"
+
+
+def test_validating_opens_the_store_only_for_a_template_that_the_file_does_not_hold(cli: Cli) -> None:
+    held = cli.compose(SAY + "connections: {say: {uses: command, with: {run: 'true'}}}\n", "held")
+    assert not among(loaded(cli, "validate", "-f", held), HEAVY | OWN)
+    assert not cli.home.exists()
+    assert cli("connections", "add", "say", "-", stdin="uses: command\nwith: {run: 'true'}").status == 0
+    modules = loaded(cli, "validate", "-f", cli.compose(SAY))
+    assert "sqlalchemy" in modules
+    unwanted = {"aiohttp", "asyncssh", "cryptography", "pg8000", "rich", "alembic"}
+    assert not among(modules, unwanted | {"skyspan.transports", "skyspan.drivers"})
+
+
 def test_status_loads_no_network_and_no_terminal_library(cli: Cli) -> None:
     cli.up(cli.compose("stages:\n  one: {uses: command, with: {run: 'true'}}\n"))
     modules = loaded(cli, "status", "app")

@@ -33,10 +33,14 @@ async def live_holder(session: Session, address: DeploymentAddress) -> Lease | N
     return holder
 
 
+async def newest_change(session: Session, address: DeploymentAddress) -> RunRecord | None:
+    """The deployment's newest run that may change things."""
+    return next((run for run in await session.store.runs(address) if run.verb.writes), None)
+
+
 async def interrupted_run(session: Session, address: DeploymentAddress) -> RunRecord | None:
     """The deployment's newest run that may change things, if its engine is gone and it has not ended."""
-    runs = await session.store.runs(address)
-    run = next((run for run in runs if run.verb.writes), None)
+    run = await newest_change(session, address)
     if run is None or run.status is not RunStatus.RUNNING:
         return None
     holder = await live_holder(session, address)

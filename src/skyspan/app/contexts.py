@@ -15,15 +15,20 @@ from skyspan.app.session import Session
 from skyspan.app.settings import ToolFinder
 from skyspan.attempts.contexts import ContextRequest, Contexts
 from skyspan.contracts.context import KeptWriter, ReadContext, StageContext
+from skyspan.contracts.host import Host
 from skyspan.contracts.transport import Reader, StopLadder, Transport
+from skyspan.model.address import StageAddress
+from skyspan.model.secret import Secret
 from skyspan.secrets.redactor import Redactor
 from skyspan.transports.dialler import HostDialler
+from skyspan.transports.forwarder.guarded import GuardedForwarder, LazyForwarder
 from skyspan.transports.guarded import GuardedTransport
 from skyspan.transports.keeper.address import AttemptKey, KeptCommand
 from skyspan.transports.keeper.transport import Keeping, KeptTransport
 from skyspan.transports.laddered import LadderedTransport
 from skyspan.transports.local import LocalTransport
 from skyspan.transports.read_only import ReadOnly
+from skyspan.transports.ssh_connect import SshSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,18 @@ class ReadPlaces:
     def reach(self, host: str | None) -> Reader:
         """The place where `host` is; None is this machine."""
         return ReadOnly(self.dialler.reach(host))
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVariables:
+    """The environment, every value a secret; implements `contracts.context.Variables`."""
+
+    environment: Mapping[str, str] = field(repr=False)
+
+    def get(self, name: str) -> Secret | None:
+        """The value of `name`; None where it is not set or empty."""
+        value = self.environment.get(name)
+        return Secret(value) if value else None
 
 
 class NothingKept:
@@ -150,15 +167,35 @@ class RunContexts:
             "rehearsal": self.session.settings.rehearsal,
             "attempt_id": f"{self.run_id}.{request.attempt}",
             "resumed": request.resumed,
+            "variables": SecretVariables(self.session.settings.child_env),
         }
         seen = kept if request.recorded else NothingKept()
+        forwarder = stage_forwarder(self.session, request.address, request.hosts)
+        guarded = GuardedForwarder(forwarder, self.keeping.assured, self.keeping.reached)
         writable = WritePlaces(places, here, self.keeping, request.ladder)
-        reading = ReadContext(places=ReadPlaces(places), kept=seen, **shared)  # type: ignore[arg-type]
-        writing = StageContext(places=writable, kept=kept, epoch=self.epoch, **shared)  # type: ignore[arg-type]
+        reading = ReadContext(places=ReadPlaces(places), kept=seen, forwarder=forwarder, **shared)  # type: ignore[arg-type]
+        writing = StageContext(
+            places=writable,
+            kept=kept,
+            forwarder=guarded,
+            epoch=self.epoch,
+            **shared,  # type: ignore[arg-type]
+        )
         try:
             yield Contexts(reading, writing)
         finally:
             reporter.close()
+
+
+def ssh_settings(session: Session) -> SshSettings:
+    """How this installation speaks SSH."""
+    settings = session.settings
+    return SshSettings(settings.known_hosts, settings.identities, settings.ssh_agent)
+
+
+def stage_forwarder(session: Session, address: StageAddress, hosts: Mapping[str, Host]) -> LazyForwarder:
+    """The stage's process for SSH tunnels."""
+    return LazyForwarder(session.settings.home, address, hosts, ssh_settings(session))
 
 
 def tool_finder(session: Session) -> ToolFinder:

@@ -54,6 +54,8 @@ _TOOLS = (
     _Tool(("sshd", "/usr/sbin/sshd"), ("-V",), ("rehearsal",), "apt-get install openssh-server"),
     _Tool(("wg",), ("--version",), ("rehearsal",), "apt-get install wireguard-tools"),
     _Tool(("wireguard-go",), ("--version",), ("rehearsal",), "apt-get install wireguard-go"),
+    _Tool(("headscale",), ("version",), ("rehearsal of a tailnet",), "tools/build test, in a checkout"),
+    _Tool(("tailscaled",), ("--version",), ("rehearsal of a tailnet",), "tools/build test, in a checkout"),
 )
 
 _PLACES_SHOWN = 3

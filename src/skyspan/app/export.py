@@ -1,11 +1,11 @@
-"""A deployment on its way to another machine, in an age file: records, what stages keep, the secrets it reads."""
+"""A deployment on its way to another machine, in an age file: records, what stages keep, secrets and templates."""
 
 from __future__ import annotations
 
 import base64
 import json
-import secrets as randomness
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from skyspan import __version__
 from skyspan.app.audit import remember
 from skyspan.app.documents import Document, timestamp
+from skyspan.app.holding import held, new_run_id
+from skyspan.app.library import copies
 from skyspan.app.prepare import secrets_read
 from skyspan.app.queries import find_deployment
 from skyspan.app.session import Session
@@ -27,7 +29,11 @@ from skyspan.model.value import OutputValue, tagged, untagged
 from skyspan.secrets import age, private_file
 
 _FORMAT, _VERSION = "skyspan-deployment", 1
-_LEASE_S = 60.0
+_PLAIN = (
+    *("uses", "fingerprint", "order", "present", "stopped", "best_effort", "prevent_destroy", "on_stop"),
+    *("folder", "applied_at"),
+)
+"""Fields of a stage's record that are written as they are."""
 
 
 async def export(
@@ -35,19 +41,20 @@ async def export(
 ) -> Document:
     """Write the deployment to `path` (0600), for `recipients` or for whoever knows `passphrase`."""
     record = await find_deployment(session, name)
-    lease = await _lease(session, record.address)
-    try:
+    async with _unchanged(session, record.address):
         portion = await session.upkeep.take_out(record.address)
         if portion is None:
             raise NotFoundError(f"there is no deployment {name!r}")
-        portion = replace(portion, secrets=await _secrets(session, portion.deployment))
+        portion = replace(
+            portion,
+            secrets=await _secrets(session, portion.deployment),
+            connections=await _connections(session, portion.deployment),
+        )
         data = json.dumps(_document(portion, session)).encode()
         sealed = age.encrypt_to(recipients, data) if passphrase is None else age.encrypt_with(passphrase, data)
         whom = ", ".join(recipients) if passphrase is None else "a passphrase"
         await remember(session, "deployment exported", name, f"{path} for {whom}")
         private_file.replace(path, sealed)
-    finally:
-        await session.store.release(lease)
     return _summary(portion, path)
 
 
@@ -73,18 +80,19 @@ async def open_export(
         here = await session.store.secret(session.settings.workspace, secret_name)
         if here is not None and here != secret:
             replaces.append(f"secret {secret_name}")
+    for connection, text in portion.connections.items():
+        known = await session.store.connection(session.settings.workspace, connection)
+        if known is not None and known.text != text:
+            replaces.append(f"connection {connection}")
     return Arriving(portion, tuple(replaces))
 
 
 async def take_in(session: Session, arriving: Arriving, path: Path) -> Document:
     """Record the deployment here, all or nothing. Raises RefusedError while a run goes on under its name."""
     address = arriving.portion.deployment.address
-    lease = await _lease(session, address)
-    try:
+    async with _unchanged(session, address) as lease:
         await remember(session, "deployment imported", address.name, str(path))
         await session.upkeep.take_in(arriving.portion, lease)
-    finally:
-        await session.store.release(lease)
     return _summary(arriving.portion, path)
 
 
@@ -113,17 +121,23 @@ def recipients_of(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-async def _lease(session: Session, address: DeploymentAddress) -> Lease:
-    """Nobody changes the deployment while it is copied."""
-    now = session.clock.now()
-    run_id = f"move-{randomness.token_hex(4)}"
-    return await session.store.acquire(Lease(address, session.person, 0, now + _LEASE_S, run_id, Verb.CHECK), now)
+def _unchanged(session: Session, address: DeploymentAddress) -> AbstractAsyncContextManager[Lease]:
+    """Nobody else changes the deployment while it is copied."""
+    return held(session, address, Verb.CHECK, f"move-{new_run_id()}")
 
 
 async def _secrets(session: Session, record: DeploymentRecord) -> Mapping[str, Secret]:
     names = secrets_read(record.composition)
     found = {name: await session.store.secret(record.address.workspace, name) for name in names}
     return {name: secret for name, secret in found.items() if secret is not None}
+
+
+async def _connections(session: Session, record: DeploymentRecord) -> Mapping[str, str]:
+    """The templates that it was brought up with, as they are in the workspace now."""
+    workspace = record.address.workspace
+    names = sorted(copies(record.composition.get("connections") or {}))
+    found = {name: await session.store.connection(workspace, name) for name in names}
+    return {name: template.text for name, template in found.items() if template is not None}
 
 
 def _document(portion: Portion, session: Session) -> dict[str, Any]:
@@ -147,14 +161,14 @@ def _document(portion: Portion, session: Session) -> dict[str, Any]:
             for stage, items in portion.kept.items()
         },
         "secrets": {name: secret.reveal() for name, secret in portion.secrets.items()},
+        "connections": dict(portion.connections),
     }
 
 
 def _stage_document(stage: StageRecord) -> dict[str, Any]:
-    plain = ("uses", "fingerprint", "order", "present", "stopped", "best_effort", "prevent_destroy", "on_stop")
     return {
         "name": stage.address.name,
-        **{name: getattr(stage, name) for name in (*plain, "folder", "applied_at")},
+        **{name: getattr(stage, name) for name in _PLAIN},
         "needs": list(stage.needs),
         "spec": tagged(stage.spec),
         "hosts": tagged(stage.hosts),
@@ -189,7 +203,10 @@ def _portion(data: bytes, workspace: str, name: str | None) -> Portion:
             for stage, items in document["kept"].items()
         }
         secrets = {item: Secret(text) for item, text in document["secrets"].items()}
-        return Portion(record, tuple(_stage(address, item) for item in document["stages"]), kept, secrets)
+        stages = tuple(_stage(address, item) for item in document["stages"])
+        # Files of before there were templates have none.
+        connections = {item: str(text) for item, text in document.get("connections", {}).items() if is_name(item)}
+        return Portion(record, stages, kept, secrets, connections)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreCorruptError(
             "what the file holds makes no sense", detail=f"{type(error).__name__}: {error}"
@@ -197,10 +214,9 @@ def _portion(data: bytes, workspace: str, name: str | None) -> Portion:
 
 
 def _stage(address: DeploymentAddress, item: Mapping[str, Any]) -> StageRecord:
-    plain = ("uses", "fingerprint", "order", "present", "stopped", "best_effort", "prevent_destroy", "on_stop")
     return StageRecord(
         address=address.stage(item["name"]),
-        **{name: item[name] for name in (*plain, "folder", "applied_at")},
+        **{name: item[name] for name in _PLAIN},
         needs=tuple(item["needs"]),
         spec=untagged(item["spec"]),
         hosts=untagged(item["hosts"]),
@@ -220,4 +236,5 @@ def _summary(portion: Portion, path: Path) -> Document:
         "folder": portion.deployment.folder,
         "stages": [stage.address.name for stage in portion.stages],
         "secrets": sorted(portion.secrets),
+        "connections": sorted(portion.connections),
     }

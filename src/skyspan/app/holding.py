@@ -6,7 +6,7 @@ A lease that nobody renews expires, but only after a while; see `alive` for what
 from __future__ import annotations
 
 import secrets as randomness
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -41,12 +41,11 @@ def new_run_id() -> str:
 
 
 @asynccontextmanager
-async def held(
-    session: Session, address: DeploymentAddress, verb: Verb, run_id: str, reached: Callable[[str], None]
-) -> AsyncIterator[Lease]:
+async def held(session: Session, address: DeploymentAddress, verb: Verb, run_id: str) -> AsyncIterator[Lease]:
     """The deployment's lease for the time of the block, for a run; from a dead engine it is taken over at once.
 
     Raises RefusedError while another engine holds it."""
+    reached = session.reached
     with locked(sign_of(session, run_id)) as sign:
         reached(Fault.LEASE_BEFORE)
         try:

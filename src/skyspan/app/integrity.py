@@ -9,6 +9,7 @@ from pathlib import Path
 from skyspan.app.session import Session
 from skyspan.contracts.upkeep import Flaw, Survey
 from skyspan.model.error import SkyspanError
+from skyspan.secrets.master_key import KEY_FILE, PASSPHRASE_FILE
 from skyspan.secrets.rotation import Rotation
 
 _OTHERS = 0o077
@@ -37,7 +38,7 @@ def key_flaws(session: Session) -> Iterator[Flaw]:
 
 def _modes(home: Path) -> Iterator[Flaw]:
     folder = home / "keys"
-    places = [home / "key", home / "passphrase", folder, *(folder.iterdir() if folder.is_dir() else ())]
+    places = [home / KEY_FILE, home / PASSPHRASE_FILE, folder, *(folder.iterdir() if folder.is_dir() else ())]
     for path in places:
         if path.exists() and (mode := stat.S_IMODE(path.stat().st_mode)) & _OTHERS:
             wanted = "700" if path.is_dir() else "600"

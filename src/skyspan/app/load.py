@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from skyspan.app.library import NO_LIBRARY, Joined, Library, LookUp, join, wanted
 from skyspan.model.composition import Composition
 from skyspan.model.diagnostic import Diagnostic, Position
 from skyspan.model.error import CompositionError, UsageError
@@ -34,7 +34,8 @@ _HEAD = MappingProxyType({"skyspan": 1, "name": "unnamed"})
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A composition whose shape is right. `positions` finds its parts in the file; `raw` is the file as plain data;
-    `folder` is absolute; `digest` is the SHA-256 of the file's bytes."""
+    `folder` is absolute; `digest` is the SHA-256 of the file's bytes. The templates of the workspace that it was joined
+    with stand in `composition` and `raw`, and count for `digest`."""
 
     composition: Composition
     positions: Source
@@ -66,24 +67,25 @@ def load(path: Path) -> Loaded:
         return _read(path).finished()
 
 
-def load_checked(path: Path, spec_of: SpecOf | None = None) -> tuple[Loaded, Checked]:
-    """The composition, loaded and through every pass of planning.
+def load_checked(path: Path, spec_of: SpecOf | None = None, look_up: LookUp | None = None) -> tuple[Loaded, Checked]:
+    """The composition, loaded and through every pass of planning; `look_up` finds templates that it does not hold.
 
     Raises CompositionError with the errors of the file's shape and of what it means together: parts whose shape is
     wrong are left out for the second half, and nothing is said about their absence. UsageError as `load`.
     """
+    reading = read(path)
+    names = reading.wanted
+    return reading.checked(spec_of, look_up(names) if names and look_up is not None else NO_LIBRARY)
+
+
+def read(path: Path) -> Reading:
+    """The file as far as it can be read; raises as `load`, but for errors that are told with those of the passes."""
     with _without_collections():
-        reading = _read(path)
-        if not reading.findings:
-            loaded = reading.finished()
-            return loaded, check(loaded.composition, loaded.positions, spec_of)
-        if reading.composition is not None:
-            check(reading.composition, reading.source, spec_of, broken=reading.broken, earlier=reading.findings)
-    raise CompositionError(reading.findings)
+        return _read(path)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """A file as far as it could be read. `composition` is what remains without the `broken` parts; None if nothing."""
 
     path: Path
@@ -94,12 +96,45 @@ class _Reading:
     composition: Composition | None = None
     broken: frozenset[Loc] = frozenset()
 
-    def finished(self) -> Loaded:
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The workspace's templates that it names."""
+        return frozenset() if self.composition is None else wanted(self.composition)
+
+    def finished(self, joined: Joined | None = None) -> Loaded:
+        """The composition without a check; raises CompositionError with what is wrong with its shape."""
         if self.findings or self.composition is None:
             raise CompositionError(self.findings)
-        digest = hashlib.sha256(self.content).hexdigest()
-        text = self.content.decode("utf-8-sig")
-        return Loaded(self.composition, self.source, text, self.path.parent, digest, self.path, self.raw)
+        joined = joined or join(self.composition, self.source, NO_LIBRARY)
+        return Loaded(
+            joined.composition,
+            joined.source,
+            self.content.decode("utf-8-sig"),
+            self.path.parent,
+            joined.digest(self.content),
+            self.path,
+            joined.raw(self.raw),
+        )
+
+    def checked(self, spec_of: SpecOf | None, library: Library) -> tuple[Loaded, Checked]:
+        """Through every pass, with the templates of `library`; raises CompositionError with all that is wrong."""
+        if self.composition is None:
+            raise CompositionError(self.findings)
+        joined = join(self.composition, self.source, library)
+        earlier = (*self.findings, *joined.findings)
+        try:
+            with _without_collections():
+                checked = check(
+                    joined.composition,
+                    joined.source,
+                    spec_of,
+                    broken=self.broken,
+                    earlier=earlier,
+                    templates=joined.templates,
+                )
+        except CompositionError as error:
+            raise CompositionError(joined.told(error.diagnostics)) from None
+        return self.finished(joined), checked
 
 
 @contextmanager
@@ -116,7 +151,7 @@ def _without_collections() -> Iterator[None]:
         gc.enable()
 
 
-def _read(path: Path) -> _Reading:
+def _read(path: Path) -> Reading:
     path = _existing(path)
     name = _shown(path)
     content = _content(path, name)
@@ -124,10 +159,10 @@ def _read(path: Path) -> _Reading:
 
     raw, source, findings = parse_yaml(_decode(content, name), name)
     if raw is None and findings:
-        return _Reading(path, content, raw, source, findings)
+        return Reading(path, content, raw, source, findings)
     if not isinstance(raw, dict):
-        return _Reading(path, content, raw, source, (*findings, _not_a_composition(raw, source)))
-    return _validate(_Reading(path, content, raw, source, findings))
+        return Reading(path, content, raw, source, (*findings, _not_a_composition(raw, source)))
+    return _validate(Reading(path, content, raw, source, findings))
 
 
 def _existing(path: Path) -> Path:
@@ -188,7 +223,7 @@ def _not_a_composition(raw: Value, source: Source) -> Diagnostic:
     )
 
 
-def _validate(reading: _Reading) -> _Reading:
+def _validate(reading: Reading) -> Reading:
     try:
         return _with(reading, Composition.model_validate(reading.raw), (), frozenset())
     except ValidationError as error:
@@ -200,10 +235,10 @@ def _validate(reading: _Reading) -> _Reading:
 
 
 def _with(
-    reading: _Reading, composition: Composition | None, found: tuple[Diagnostic, ...], broken: frozenset[Loc]
-) -> _Reading:
+    reading: Reading, composition: Composition | None, found: tuple[Diagnostic, ...], broken: frozenset[Loc]
+) -> Reading:
     findings = tuple(sorted((*reading.findings, *found), key=lambda item: (item.where, item.summary)))
-    return _Reading(reading.path, reading.content, reading.raw, reading.source, findings, composition, broken)
+    return Reading(reading.path, reading.content, reading.raw, reading.source, findings, composition, broken)
 
 
 def _remaining(raw: dict[str, Any], error: ValidationError) -> tuple[Composition | None, frozenset[Loc]]:

@@ -76,7 +76,8 @@ def refuse_stale(saved: SavedPlan, prepared: Prepared, deployment: str) -> None:
         raise PlanMismatchError(f"the plan is for deployment {plan.deployment}, not {deployment}")
     if plan.composition_digest != prepared.digest:
         raise PlanMismatchError(
-            "the composition was edited since the plan was made", hint="plan again with --out, review, and apply that"
+            "the composition, or a connection template that it names, was edited since the plan was made",
+            hint="plan again with --out, review, and apply that",
         )
     if plan.inputs_digest != prepared.inputs_digest:
         raise PlanMismatchError(

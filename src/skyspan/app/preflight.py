@@ -62,7 +62,10 @@ async def _ask(
     provider = providers.get(declared.uses)
     if not isinstance(provider, SupportsPreflight):
         return []
-    situation = Situation(prepared.checked.composition, prepared.inputs, secrets=secrets, folder=prepared.folder)
+    checked = prepared.checked
+    situation = Situation(
+        checked.composition, prepared.inputs, secrets=secrets, folder=prepared.folder, names=checked.names
+    )
     raw_settings = settings_of(declared, prepared.checked.composition.connections)
     settings = {name: value for name, raw in raw_settings.items() if (value := _known(raw, situation)) is not _OPEN}
     request = ContextRequest(address, prepared.folder, {}, 1, None, _NoJournal())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skyspan.app.load import load_checked
+from skyspan.app.library import copies, look_up
+from skyspan.app.load import read
 from skyspan.app.session import Session
 from skyspan.contracts.store import DeploymentRecord
 from skyspan.model.composition import Composition
@@ -16,9 +17,10 @@ from skyspan.model.error import CompositionError, UsageError
 from skyspan.model.expression import Loc, parse, texts
 from skyspan.model.secret import Secret
 from skyspan.model.value import Value, digest
-from skyspan.planning.draft import Checked
+from skyspan.planning.draft import Checked, Templates
 from skyspan.planning.inputs import resolve_inputs
 from skyspan.planning.passes import check
+from skyspan.planning.settings import laid_over, place_in
 from skyspan.planning.source import NoSource, Source, finding
 from skyspan.providers.registry import Registry
 
@@ -50,9 +52,11 @@ class Prepared:
         return digest({name: value for name, value in self.inputs.items() if not isinstance(value, Secret)})
 
 
-def prepare(session: Session, given: Given, registry: Registry) -> Prepared:
+async def prepare(session: Session, given: Given, registry: Registry) -> Prepared:
     """Load, check and complete a composition. Raises CompositionError or UsageError; touches nothing."""
-    loaded, checked = load_checked(given.path, registry.spec_of)
+    reading = read(given.path)
+    library = await look_up(session.store, session.settings.workspace, reading.wanted)
+    loaded, checked = reading.checked(registry.spec_of, library)
     file = _inputs_file(given.inputs_file) if given.inputs_file else {}
     inputs = resolve_inputs(loaded.composition, given.inputs, file, session.settings.inputs)
     return Prepared(
@@ -66,7 +70,8 @@ def recall(record: DeploymentRecord, registry: Registry) -> Prepared:
         raise UsageError(f"{record.address.name} was never brought up", hint="skyspan up")
     source = NoSource(f"{record.folder}/skyspan.yaml (as last used)")
     composition = Composition.model_validate(record.composition)
-    checked = check(composition, source, registry.spec_of)
+    templates = Templates(taken=copies(composition.connections))
+    checked = check(composition, source, registry.spec_of, templates=templates)
     return Prepared(
         record.address.name,
         Path(record.folder),
@@ -100,14 +105,24 @@ async def read_secrets(session: Session, prepared: Prepared) -> dict[str, Secret
 def secrets_read(raw: Mapping[str, Any]) -> dict[str, tuple[Loc, bool]]:
     """Each secret that is read: where first, and whether every reading of it has a default."""
     found: dict[str, tuple[Loc, bool]] = {}
-    parts = {key: raw[key] for key in ("hosts", "connections", "stages") if key in raw}
-    for loc, text in texts(parts):
-        for read in parse(text).reads():
-            if read.reference.root == "secrets" and read.reference.path:
-                name = str(read.reference.path[0])
+    for loc, text in _texts(raw):
+        for item in parse(text).reads():
+            if item.reference.root == "secrets" and item.reference.path:
+                name = str(item.reference.path[0])
                 first, optional = found.get(name, (loc, True))
-                found[name] = (first, optional and read.guarded)
+                found[name] = (first, optional and item.guarded)
     return found
+
+
+def _texts(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
+    """Every text with an expression that a run may need, and where it stands."""
+    yield from texts(raw.get("hosts"), ("hosts",))
+    connections = raw.get("connections") or {}
+    for name, stage in raw.get("stages", {}).items():
+        at, own = ("stages", name), stage.get("with") or {}
+        yield from texts({key: value for key, value in stage.items() if key != "with"}, at)
+        for loc, text in texts(laid_over(own, connections)):
+            yield place_in((*at, "with"), own, connections, loc), text
 
 
 def _rehearsal_secrets(path: Path | None) -> dict[str, Secret]:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from skyspan.app import queries
+from skyspan.app.alive import newest_change
 from skyspan.app.holding import held, new_run_id
 from skyspan.app.prepare import Prepared, recall
 from skyspan.app.runs import Request, Result, RunEngine, Watcher, carry_out, finished
 from skyspan.app.session import Session
 from skyspan.contracts.store import Batch, DeploymentRecord, Lease, RunRecord
 from skyspan.drivers.local import Aim
-from skyspan.engine.faults import Fault, FaultPlan
+from skyspan.engine.faults import Fault
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Change
 from skyspan.model.error import InDoubtError, NotFoundError, SkyspanError
@@ -29,8 +30,7 @@ async def run_request(session: Session, request: Request, watcher: Watcher) -> R
 
     Raises RefusedError while somebody else holds the deployment, InDoubtError when a person must decide first, else as
     `runs.carry_out`."""
-    reached = FaultPlan(session.settings.fault).reach
-    async with held(session, request.address, request.verb, new_run_id(), reached) as lease:
+    async with held(session, request.address, request.verb, new_run_id()) as lease:
         await _make_room(session, request, lease, watcher)
         return await carry_out(session, request, lease, watcher)
 
@@ -69,8 +69,7 @@ async def retry_request(session: Session, name: str, stage: str) -> Request:
 async def _take_up(session: Session, record: DeploymentRecord, watcher: Watcher, aim: Aim) -> Result:
     address = record.address
     run = await _unfinished(session, address)
-    reached = FaultPlan(session.settings.fault).reach
-    async with held(session, address, run.verb, run.id, reached) as lease:
+    async with held(session, address, run.verb, run.id) as lease:
         # Looked at again under the lease: somebody may have been faster.
         run = await _unfinished(session, address)
         recorded = await _events(session, run.id)
@@ -133,8 +132,7 @@ def _stopped(recorded: Sequence[RecordedEvent], aim: Aim) -> Aim:
 
 
 async def _unfinished(session: Session, address: DeploymentAddress) -> RunRecord:
-    runs = await session.store.runs(address)
-    run = next((run for run in runs if run.verb.writes), None)
+    run = await newest_change(session, address)
     if run is None:
         raise NotFoundError(f"{address.name} has no run", hint="skyspan up")
     if run.status is not RunStatus.RUNNING:
@@ -148,10 +146,9 @@ async def _unfinished(session: Session, address: DeploymentAddress) -> RunRecord
 async def _end_unbegun(session: Session, run: RunRecord, lease: Lease) -> None:
     """End a run that touched nothing."""
     ended = RunEnded(RunStatus.LOST, "its engine ended before it did; nothing was touched")
-    reached = FaultPlan(session.settings.fault).reach
-    reached(Fault.COMMIT_BEFORE)
+    session.reached(Fault.COMMIT_BEFORE)
     await session.store.append(run.id, lease, Batch(((session.clock.now(), ended),)))
-    reached(Fault.COMMIT_AFTER)
+    session.reached(Fault.COMMIT_AFTER)
 
 
 async def _refuse_doubt(session: Session, run: RunRecord) -> None:

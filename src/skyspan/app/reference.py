@@ -14,13 +14,17 @@ _SHOWN_DEFAULT = 60
 
 
 def reference_page(described: ProviderDescription, schema: Schema) -> str:
-    """Markdown: what it does, its settings, and those of the parts within. `schema` is the spec's JSON Schema."""
+    """Markdown: what it does, its settings, and those of the parts within, and an example where there is one (as
+    `x-example` in the schema, Markdown itself). `schema` is the spec's JSON Schema."""
     lines = [f"# {described.kind}", "", described.summary, ""]
     if described.abilities:
         lines += [f"Beyond the four verbs: {', '.join(described.abilities)}.", ""]
     lines += ["## Settings", "", *_table(schema)]
     for name, part in sorted(schema.get("$defs", {}).items()):
         lines += ["", f"## {name}", "", _one_line(part.get("description", "")), "", *_table(part)]
+    example = schema.get("x-example")
+    if example:
+        lines += ["", "## Example", "", str(example).strip()]
     return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from skyspan.attempts.knowledge import Knowledge, Means, Wish
 from skyspan.attempts.performer import StagePerformer
 from skyspan.attempts.settle import cut_off, remember_ends
 from skyspan.contracts.store import DeploymentRecord, Lease, RunRecord, StageRecord
+from skyspan.contracts.watch import Repair
 from skyspan.drivers.local import Aim, LocalDriver, Pace
-from skyspan.engine.faults import Fault, FaultPlan
+from skyspan.engine.faults import Fault
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Change
 from skyspan.model.diagnostic import Diagnostic
@@ -58,6 +60,8 @@ class Request:
     approved: Mapping[str, Change] | None = None
     chosen: frozenset[str] | None = None
     """Exactly these stages; what others came to before counts."""
+    repairs: Mapping[str, Repair] = field(default_factory=dict)
+    """By stage, the step that a repair takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class RunEngine:
         self._redactor = Redactor()
         self._registry = Registry()
         settings = session.settings
-        self._reached = FaultPlan(settings.fault).reach
+        self._reached = session.reached
         run = self._run_id = run_id or lease.run_id
         self._log = RunLog(
             run, LeasedLog(session.store, lease), session.clock, watcher.line, self._reached, settings.home
@@ -186,7 +190,7 @@ class RunEngine:
             for record in records:
                 if record.present and record.address.name not in request.chosen:
                     know.board.know(record.address.name, record.outputs)
-        with _interruptible(self._driver, self._session.person):
+        with self._interruptible():
             ended = await self._driver.run(run, self._lease, started, StagePerformer(know))
         return await self._closed(ended, run)
 
@@ -208,7 +212,7 @@ class RunEngine:
         for item in recorded:
             self._watcher.event(item.at, item.event)
         performer = StagePerformer(know, cut_off(events))
-        with _interruptible(self._driver, self._session.person):
+        with self._interruptible():
             ended = await self._driver.resume(run, self._lease, recorded, performer, aim, traces.stop_all)
         return await self._closed(ended, run)
 
@@ -229,9 +233,15 @@ class RunEngine:
             secrets=secrets,
             approved=request.approved,
             home=session.settings.user_home,
+            repairs=request.repairs,
         )
         means = Means(self._registry, self._contexts, FileDigests(), session.clock, self._key, traces)
         return Knowledge(wish, means, records)
+
+    def _interruptible(self) -> AbstractContextManager[None]:
+        # Who watches over links hears of signals itself, and cancels its repair.
+        watched = self._request.verb is Verb.REPAIR
+        return nullcontext() if watched else _interruptible(self._driver, self._session.person)
 
     async def _closed(self, ended: RunEnded, run: RunRecord) -> RunEnded:
         """The run's end is on record: nothing is kept of it here. Raises FencedError when another one carries it on."""
@@ -260,7 +270,8 @@ class RunEngine:
     def _started(self, records: tuple[StageRecord, ...]) -> RunStarted:
         request = self._request
         prepared = request.prepared
-        verb = Verb.DESTROY if request.verb is Verb.CHECK and prepared is None else request.verb
+        alone = request.verb is Verb.REPAIR or (request.verb is Verb.CHECK and prepared is None)
+        verb = Verb.DESTROY if alone else request.verb
         stages = outline(verb, prepared.checked if prepared else None, records, request.only)
         if request.chosen is not None:
             stages = tuple(stage for stage in stages if stage.name in request.chosen)
@@ -310,10 +321,9 @@ async def _register(session: Session, request: Request, lease: Lease) -> None:
             record = replace(
                 record, folder=str(prepared.folder), composition=prepared.raw, inputs=prepared.inputs, updated_at=now
             )
-        reached = FaultPlan(session.settings.fault).reach
-        reached(Fault.REGISTER_BEFORE)
+        session.reached(Fault.REGISTER_BEFORE)
         await session.store.save_deployment(record, lease)
-        reached(Fault.REGISTER_AFTER)
+        session.reached(Fault.REGISTER_AFTER)
 
 
 def _folder(request: Request, records: tuple[StageRecord, ...]) -> Path:

@@ -10,6 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from skyspan.contracts.provider import Spec
 from skyspan.model.composition import Composition
 from skyspan.model.documentation import documented
+from skyspan.planning.settings import CONNECTION, NAMING, TEMPLATE
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 EXPRESSION = "expression"
@@ -27,20 +28,54 @@ def composition_schema(specs: Mapping[str, type[Spec]]) -> Schema:
     for kind in sorted(specs):
         definitions |= _provider_definitions(kind, specs[kind])
     if specs:
-        stage["properties"]["uses"]["enum"] = sorted(specs)
+        stage["properties"]["uses"]["enum"] = sorted([*specs, CONNECTION])
+        entries: Schema = schema["properties"]["connections"]["patternProperties"]
+        entries |= dict.fromkeys(entries, _entry(sorted(specs)))
     stage["properties"]["with"] = {"type": "object", "description": stage["properties"]["with"].get("description", "")}
     stage["properties"]["if"] = {
         "description": stage["properties"]["if"].get("description", ""),
         "anyOf": [{"type": "boolean"}, {"$ref": f"#/$defs/{EXPRESSION}"}],
         "default": True,
     }
-    stage["allOf"] = [_rule(kind, specs[kind]) for kind in sorted(specs)]
+    stage["allOf"] = [*(_rule(kind, specs[kind]) for kind in sorted(specs)), _from_connection()]
     definitions[EXPRESSION] = {
         "type": "string",
         "pattern": r"\$\{\{",
         "description": "An expression: ${{ inputs.… }}, ${{ stages.S.outputs.… }}, ${{ hosts.H.… }}, ${{ secrets.N }}.",
     }
     return {"$schema": DIALECT, "title": "Skyspan composition", **_without_titles(schema)}
+
+
+def _naming() -> Schema:
+    """The settings that name a connection."""
+    about = "An entry of `connections:`, or a template of the workspace, that these settings are laid over."
+    return {
+        TEMPLATE: {"type": "string", "description": about},
+        CONNECTION: {"type": "string", "description": "The same as `template`."},
+    }
+
+
+def _one_named() -> list[Schema]:
+    return [{"required": [key]} for key in NAMING]
+
+
+def _from_connection() -> Schema:
+    """`uses: connection` takes its provider from the connection, so its other settings may be any."""
+    settings = {"type": "object", "properties": _naming(), "anyOf": _one_named()}
+    return {
+        "if": {"properties": {"uses": {"const": CONNECTION}}, "required": ["uses"]},
+        "then": {"properties": {"with": settings}, "required": ["with"]},
+    }
+
+
+def _entry(kinds: list[str]) -> Schema:
+    """An entry of `connections:`: settings, or what a template of the workspace is."""
+    written = {"uses": {"enum": kinds}, "with": {"type": "object"}, "description": {"type": "string"}}
+    return {
+        "type": "object",
+        "if": {"anyOf": [{"required": ["uses"]}, {"required": ["with"]}]},
+        "then": {"properties": written, "required": ["uses"], "additionalProperties": False},
+    }
 
 
 def _rule(kind: str, spec: type[Spec]) -> Schema:
@@ -58,14 +93,11 @@ def _provider_definitions(kind: str, spec: type[Spec]) -> Schema:
     )
     inner = schema.pop("$defs", {})
     open_schema = allow_expressions(schema)
-    # `connection: NAME` may bring any of the settings, so none is missing where it stands.
+    # A connection may bring any of the settings, so none is missing where one is named.
     required = open_schema.pop("required", [])
     if required:
-        open_schema["anyOf"] = [{"required": required}, {"required": ["connection"]}]
-    open_schema.setdefault("properties", {})["connection"] = {
-        "type": "string",
-        "description": "An entry of `connections:` whose settings this stage starts from.",
-    }
+        open_schema["anyOf"] = [{"required": required}, *_one_named()]
+    open_schema.setdefault("properties", {}).update(_naming())
     return {kind: open_schema} | {f"{kind}.{name}": allow_expressions(item) for name, item in inner.items()}
 
 

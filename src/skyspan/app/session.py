@@ -30,6 +30,8 @@ class Session:
     clock: Clock
     open_upkeep: Callable[[], Upkeep]
     passphrase: Secret | None = field(default=None, repr=False)
+    reached: Callable[[str], None] = field(default=lambda _point: None, repr=False)
+    """Called at every crash point that is passed; the one that was planned for this process kills it."""
 
     @property
     def upkeep(self) -> Upkeep:
@@ -59,9 +61,18 @@ async def open_session(settings: Settings) -> AsyncIterator[Session]:
     sealer = EnvelopeSealer(settings.home, passphrase)
     store = open_store(settings.store, sealer, clock)
     try:
-        yield Session(settings, store, sealer, clock, store.upkeep, passphrase)
+        yield Session(settings, store, sealer, clock, store.upkeep, passphrase, _crash_points(settings))
     finally:
         await store.close()
+
+
+def _crash_points(settings: Settings) -> Callable[[str], None]:
+    """Raises UsageError for a plan that is not understood."""
+    if not settings.fault:
+        return lambda _point: None
+    from skyspan.engine.faults import FaultPlan
+
+    return FaultPlan(settings.fault).reach
 
 
 def with_passphrase(session: Session, passphrase: Secret) -> Session:

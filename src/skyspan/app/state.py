@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets as randomness
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from skyspan.app import queries
 from skyspan.app.audit import remember
 from skyspan.app.documents import timestamp
+from skyspan.app.holding import held, new_run_id
 from skyspan.app.session import Session
 from skyspan.contracts.context import KeptWriter
-from skyspan.contracts.store import Lease, StageRecord
+from skyspan.contracts.store import StageRecord
 from skyspan.model.error import NotFoundError, UsageError
 from skyspan.model.lifecycle import Verb
 from skyspan.providers.terraform import by_hand
@@ -22,8 +22,6 @@ from skyspan.providers.terraform.provider import KEPT_KEEPER
 from skyspan.providers.terraform.state import ERRORED, Keeper, State
 
 Document = dict[str, Any]
-
-_LEASE_S = 60.0
 
 
 async def list_resources(session: Session, name: str, stage: str) -> Document:
@@ -141,18 +139,6 @@ async def _writing(
 ) -> AsyncIterator[tuple[KeptWriter, int]]:
     """What the stage keeps, under a lease; `own`: only where the state itself is kept by Skyspan."""
     record = await _stage(session, name, stage)
-    now = session.clock.now()
-    wanted = Lease(
-        deployment=record.address.deployment,
-        owner=f"{session.settings.person}@{session.settings.machine}",
-        epoch=0,
-        expires_at=now + _LEASE_S,
-        run_id=f"state-{randomness.token_hex(5)}",
-        verb=Verb.UP,
-    )
-    lease = await session.store.acquire(wanted, now)
-    try:
+    async with held(session, record.address.deployment, Verb.UP, f"state-{new_run_id()}") as lease:
         kept = _kept(session, record, lease.epoch)
         yield await _own(session, record, lease.epoch) if own else kept, lease.epoch
-    finally:
-        await session.store.release(lease)

@@ -41,8 +41,10 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "logs": "skyspan.cli.verbs.logs:logs",
         "outputs": "skyspan.cli.verbs.outputs:outputs",
         "links": "skyspan.cli.verbs.outputs:links",
+        "watch": "skyspan.cli.verbs.watch:watch",
         "state": "skyspan.cli.verbs.state:state",
         "secrets": "skyspan.cli.verbs.secrets:secrets",
+        "connections": "skyspan.cli.verbs.connections:connections",
         "providers": "skyspan.cli.verbs.providers:providers",
         "doctor": "skyspan.cli.verbs.doctor:doctor",
         "backup": "skyspan.cli.verbs.backup:backup",
@@ -64,9 +66,9 @@ and the link between them.
 
   Write     init  validate  graph  schema
   Change    plan  up  create  start  stop  destroy  cancel  resume  retry
-  Look      list  status  check  runs  show  events  logs  outputs  links
+  Look      list  status  check  runs  show  events  logs  outputs  links  watch
   Rehearse  rehearse run  rehearse exec
-  Manage    secrets  providers  doctor  state
+  Manage    secrets  connections  providers  doctor  state
   Keep      backup  restore  export  import  prune  audit
 
 Options, before or after the verb:

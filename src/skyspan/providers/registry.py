@@ -47,6 +47,16 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
             "skyspan.providers.ansible.spec:AnsibleSpec",
             "ansible-core (ansible-playbook)",
         ),
+        "aws-vpn": BuiltIn(
+            "skyspan.networks.awsvpn.provider:AwsVpnProvider",
+            "skyspan.networks.awsvpn.spec:AwsVpnSpec",
+            "strongSwan (charon and swanctl) on the host, and BIRD 2 or FRR for BGP",
+        ),
+        "bgp": BuiltIn(
+            "skyspan.networks.bgp.provider:BgpProvider",
+            "skyspan.networks.bgp.spec:BgpSpec",
+            "BIRD 2 or FRR on the hosts",
+        ),
         "check": BuiltIn(
             "skyspan.providers.check.provider:CheckProvider",
             "skyspan.providers.check.spec:CheckSpec",
@@ -59,6 +69,24 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
         "http": BuiltIn(
             "skyspan.providers.http.provider:HttpProvider",
             "skyspan.providers.http.spec:HttpSpec",
+        ),
+        "ipsec": BuiltIn(
+            "skyspan.networks.ipsec.provider:IpsecProvider",
+            "skyspan.networks.ipsec.spec:IpsecSpec",
+            "strongSwan (charon and swanctl) on both hosts",
+        ),
+        "routes": BuiltIn(
+            "skyspan.networks.routes.provider:RoutesProvider",
+            "skyspan.networks.routes.spec:RoutesSpec",
+        ),
+        "ssh-tunnel": BuiltIn(
+            "skyspan.networks.sshtunnel.provider:SshTunnelProvider",
+            "skyspan.networks.sshtunnel.spec:SshTunnelSpec",
+        ),
+        "tailscale": BuiltIn(
+            "skyspan.networks.tailscale.provider:TailscaleProvider",
+            "skyspan.networks.tailscale.spec:TailscaleSpec",
+            "Tailscale on the hosts, which it can install itself on Debian and Ubuntu",
         ),
         "terraform": BuiltIn(
             "skyspan.providers.terraform.provider:TerraformProvider",

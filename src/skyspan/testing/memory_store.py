@@ -10,6 +10,7 @@ from skyspan.contracts.context import KeptWriter
 from skyspan.contracts.projection import project_deployment, project_run, project_stage, stage_named, stages_of
 from skyspan.contracts.store import (
     Batch,
+    ConnectionRecord,
     DeploymentRecord,
     Lease,
     LogLine,
@@ -51,6 +52,7 @@ class _Memory:
     runs: dict[str, _Run] = field(default_factory=dict)
     leases: dict[DeploymentAddress, _Tenure] = field(default_factory=dict)
     secrets: dict[tuple[str, str], Secret] = field(default_factory=dict)
+    connections: dict[tuple[str, str], ConnectionRecord] = field(default_factory=dict)
     appended: list[Batch] = field(default_factory=list)
 
 
@@ -245,6 +247,28 @@ class MemoryStore:
     async def remove_secret(self, workspace: str, name: str) -> bool:
         self._writing("remove_secret")
         return self._memory.secrets.pop((workspace, name), None) is not None
+
+    # Connections
+
+    async def put_connection(self, workspace: str, name: str, text: str, *, replace: bool = False) -> bool:
+        self._writing("put_connection")
+        if (workspace, name) in self._memory.connections and not replace:
+            return False
+        self._memory.connections[workspace, name] = ConnectionRecord(workspace, name, text)
+        return True
+
+    async def connections(self, workspace: str) -> Sequence[ConnectionRecord]:
+        self._open()
+        mine = (record for (space, _), record in self._memory.connections.items() if space == workspace)
+        return sorted(mine, key=lambda record: record.name)
+
+    async def connection(self, workspace: str, name: str) -> ConnectionRecord | None:
+        self._open()
+        return self._memory.connections.get((workspace, name))
+
+    async def remove_connection(self, workspace: str, name: str) -> bool:
+        self._writing("remove_connection")
+        return self._memory.connections.pop((workspace, name), None) is not None
 
     async def close(self) -> None:
         self.closed = True

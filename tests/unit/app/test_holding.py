@@ -38,7 +38,7 @@ def no_upkeep() -> Upkeep:
 
 
 def holding(session: Session, verb: Verb = Verb.UP, run_id: str = "") -> AbstractAsyncContextManager[Lease]:
-    return held(session, SITE, verb, run_id or new_run_id(), lambda _point: None)
+    return held(session, SITE, verb, run_id or new_run_id())
 
 
 def signs(session: Session) -> list[str]:

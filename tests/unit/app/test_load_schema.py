@@ -86,6 +86,28 @@ def test_a_stage_that_starts_from_a_connection_may_lack_what_that_brings(validat
     assert not errors(validator, {"connection": "c"})
 
 
+@pytest.mark.parametrize("key", ["template", "connection"])
+def test_a_template_may_bring_the_provider_too(validator: Any, key: str) -> None:
+    assert not errors(validator, {key: "c", "anything": 1}, uses="connection")
+    assert not errors(validator, {key: "c"}, uses="example")
+    assert errors(validator, {"anything": 1}, uses="connection")
+    assert errors(validator, {key: "c", "cuont": 1}, uses="example")
+
+
+def test_a_connection_is_settings_or_what_a_template_is(validator: Any) -> None:
+    def marked(entry: Any) -> list[str]:
+        stages = {"a": {"uses": "command", "with": {"run": "true"}}}
+        raw = {"skyspan": 1, "name": "x", "stages": stages, "connections": {"c": entry}}
+        return [error.message for error in validator.iter_errors(raw)]
+
+    assert not marked({"count": 1, "anything": "else"})
+    assert not marked({"uses": "example", "with": {"count": 1}, "description": "ours"})
+    assert marked({"with": {"count": 1}})
+    assert marked({"uses": "exmaple"})
+    assert marked({"uses": "example", "needs": ["a"]})
+    assert marked("text")
+
+
 def test_unknown_keys_and_providers_are_marked(validator: Any) -> None:
     assert errors(validator, {"count": 1}, uses="exmaple")
     assert errors(validator, {"count": 1}, best_efort=True)

@@ -46,37 +46,39 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def prepared(session: Session, file: Path, **inputs: str) -> Prepared:
-    return prepare(session, Given(file, inputs), Registry())
+async def prepared(session: Session, file: Path, **inputs: str) -> Prepared:
+    return await prepare(session, Given(file, inputs), Registry())
 
 
-def test_inputs_come_from_the_line_before_the_environment(session: Session, file: Path) -> None:
-    assert prepared(session, file).inputs["word"] == "from-environment"
-    assert prepared(session, file, word="given").inputs["word"] == "given"
-    assert prepared(session, file).inputs["pin"] == Secret("1234567")
+async def test_inputs_come_from_the_line_before_the_environment(session: Session, file: Path) -> None:
+    assert (await prepared(session, file)).inputs["word"] == "from-environment"
+    assert (await prepared(session, file, word="given")).inputs["word"] == "given"
+    assert (await prepared(session, file)).inputs["pin"] == Secret("1234567")
 
 
-def test_the_digest_of_the_inputs_leaves_secrets_out(session: Session, file: Path) -> None:
-    first = prepared(session, file).inputs_digest
-    assert prepared(session, file, pin="7654321").inputs_digest == first
-    assert prepared(session, file, word="other").inputs_digest != first
+async def test_the_digest_of_the_inputs_leaves_secrets_out(session: Session, file: Path) -> None:
+    first = (await prepared(session, file)).inputs_digest
+    assert (await prepared(session, file, pin="7654321")).inputs_digest == first
+    assert (await prepared(session, file, word="other")).inputs_digest != first
 
 
-def test_inputs_come_from_a_file_too_which_must_be_a_mapping(session: Session, file: Path, tmp_path: Path) -> None:
+async def test_inputs_come_from_a_file_too_which_must_be_a_mapping(
+    session: Session, file: Path, tmp_path: Path
+) -> None:
     given = tmp_path / "inputs.yaml"
     given.write_text("word: from-file\n")
-    assert prepare(session, Given(file, {}, str(given)), Registry()).inputs["word"] == "from-file"
+    assert (await prepare(session, Given(file, {}, str(given)), Registry())).inputs["word"] == "from-file"
     for content, kind in (("- a\n", UsageError), ("a: [\n", CompositionError)):
         given.write_text(content)
         with pytest.raises(kind):
-            prepare(session, Given(file, {}, str(given)), Registry())
+            await prepare(session, Given(file, {}, str(given)), Registry())
     with pytest.raises(UsageError, match="no inputs file"):
-        prepare(session, Given(file, {}, str(tmp_path / "none")), Registry())
+        await prepare(session, Given(file, {}, str(tmp_path / "none")), Registry())
 
 
 async def test_every_secret_that_is_not_set_is_named_once_with_its_place(session: Session, file: Path) -> None:
     with pytest.raises(CompositionError) as caught:
-        await read_secrets(session, prepared(session, file))
+        await read_secrets(session, await prepared(session, file))
     assert [item.summary for item in caught.value.diagnostics] == [
         "secret first is not set in workspace default",
         "secret second is not set in workspace default",
@@ -84,14 +86,14 @@ async def test_every_secret_that_is_not_set_is_named_once_with_its_place(session
     assert {item.where.line for item in caught.value.diagnostics} == {6}
     for name in ("first", "second"):
         await session.store.put_secret("default", name, Secret(f"value of {name}"))
-    assert await read_secrets(session, prepared(session, file)) == {
+    assert await read_secrets(session, await prepared(session, file)) == {
         "first": Secret("value of first"),
         "second": Secret("value of second"),
     }
 
 
-def test_what_was_last_used_comes_back_with_its_inputs(session: Session, file: Path) -> None:
-    before = prepared(session, file)
+async def test_what_was_last_used_comes_back_with_its_inputs(session: Session, file: Path) -> None:
+    before = await prepared(session, file)
     address = DeploymentAddress("default", "app")
     record = DeploymentRecord(address, folder=str(before.folder), composition=before.raw, inputs=before.inputs)
     again = recall(record, Registry())

@@ -74,7 +74,20 @@ def registry(*offers: tuple[str, Any]) -> Registry:
 
 
 def test_the_table_names_every_provider_of_this_distribution() -> None:
-    assert set(BUILT_IN) == {"ansible", "check", "command", "http", "terraform", "wireguard"}
+    assert set(BUILT_IN) == {
+        "ansible",
+        "aws-vpn",
+        "bgp",
+        "check",
+        "command",
+        "http",
+        "ipsec",
+        "routes",
+        "ssh-tunnel",
+        "tailscale",
+        "terraform",
+        "wireguard",
+    }
 
 
 @pytest.mark.parametrize("kind", ["check", "command", "http"])
@@ -102,7 +115,7 @@ def test_an_unknown_provider_is_answered_with_the_nearest_name() -> None:
     assert caught.value.hint == "did you mean 'command'?"
     with pytest.raises(SpecError) as caught:
         registry().get("zzz")
-    assert "known providers: ansible, check, command" in caught.value.hint
+    assert "known providers: ansible, aws-vpn, bgp, check" in caught.value.hint
 
 
 def test_another_distribution_can_offer_a_provider() -> None:

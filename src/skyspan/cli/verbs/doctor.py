@@ -24,9 +24,12 @@ def doctor(given: Globals, file: str | None) -> int:
 
     uses = None
     if file is not None:
+        from skyspan.app.library import providers_of
         from skyspan.app.load import load
+        from skyspan.cli.templates import templates_of
 
-        uses = frozenset(stage.uses for stage in load(composition_path(file)).composition.stages.values())
+        loaded = load(composition_path(file))
+        uses = providers_of(loaded.composition, templates_of(given, loaded))
 
     async def work(session: Session) -> dict[str, Any]:
         findings = await examine(session, uses)

@@ -21,10 +21,11 @@ from skyspan.cli.views.document import show_document, show_text
 def graph(given: Globals, file: str | None, form: str) -> None:
     """Draw what waits for what."""
     from skyspan.app.load import load_checked
+    from skyspan.cli.templates import workspace_templates
     from skyspan.planning.drawing import as_dot, as_mermaid, as_text, direct_needs
     from skyspan.providers.registry import Registry
 
-    loaded, checked = load_checked(composition_path(file), Registry().spec_of)
+    loaded, checked = load_checked(composition_path(file), Registry().spec_of, workspace_templates(given))
     if given.as_json:
         needs = direct_needs(checked)
         stages = [{"name": name, "needs": list(needs[name])} for name in checked.order]

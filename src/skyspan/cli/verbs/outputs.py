@@ -27,11 +27,26 @@ def outputs(given: Globals, name: str | None, file: str | None, stage: str | Non
 @verb("links")
 @click.argument("name", required=False)
 @composition_option
-def links(given: Globals, name: str | None, file: str | None) -> None:
+@click.option("--diagnose", is_flag=True, help="Look at each link and say what is wrong with it.")
+def links(given: Globals, name: str | None, file: str | None, diagnose: bool) -> None:
     """Show the links between hosts, and where to look at each stage's resources."""
     from skyspan.app import queries
     from skyspan.cli.views.tables import show_links
 
     chosen = deployment_name(name, file)
+    if diagnose:
+        _diagnose(given, chosen)
+        return
     document = in_session(given.settings(), lambda session: queries.links(session, chosen))
     (show_document if given.as_json else show_links)(document)
+
+
+def _diagnose(given: Globals, name: str) -> None:
+    from skyspan.app import watching
+    from skyspan.cli.views.watch import show_findings
+
+    found = watching.findings_document(in_session(given.settings(), lambda session: watching.diagnose(session, name)))
+    if given.as_json:
+        show_document({"deployment": name, "links": found})
+    else:
+        show_findings(found)

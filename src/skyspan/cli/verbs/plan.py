@@ -29,6 +29,7 @@ def plan(given: Globals, **options: Any) -> int:
     from skyspan.app.plans import plan_of, save_plan
     from skyspan.app.prepare import Given, prepare
     from skyspan.app.runs import Request
+    from skyspan.cli.templates import tell_of_changed_templates
     from skyspan.cli.views.plan import show_plan
     from skyspan.cli.views.problem import note
     from skyspan.planning.plan import Plan, SavedPlan
@@ -38,8 +39,9 @@ def plan(given: Globals, **options: Any) -> int:
     what = Given(composition_path(options["file"]), parse_inputs(options["inputs"]), options["inputs_file"])
 
     async def make(session: Session) -> Plan:
-        prepared = prepare(session, what, Registry())
+        prepared = await prepare(session, what, Registry())
         address = session.address(options["name"] or prepared.name)
+        await tell_of_changed_templates(session, prepared, address)
         result = await run_and_show(session, given, Request(Verb.PLAN, address, prepared, only))
         found = plan_of(result, prepared, address.name)
         if out:

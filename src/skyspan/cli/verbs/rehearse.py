@@ -19,9 +19,11 @@ def _run(given: Globals, file: str | None) -> int:
     from skyspan.app.load import load
     from skyspan.app.rehearsing import rehearsable, run_cycle
     from skyspan.app.settings import process_environment
+    from skyspan.cli.templates import templates_of
     from skyspan.cli.views.rehearsal import show_happening, show_report
 
-    world = rehearsable(load(composition_path(file)))
+    loaded = load(composition_path(file))
+    world = rehearsable(loaded, templates_of(given, loaded).texts)
     report = run_cycle(world, process_environment(), show_happening)
     if given.as_json:
         show_document(report.document())
@@ -37,10 +39,11 @@ def _exec(given: Globals, file: str | None, command: tuple[str, ...]) -> int:
     from skyspan.app.load import load
     from skyspan.app.rehearsing import exec_in_world, rehearsable
     from skyspan.app.settings import process_environment
+    from skyspan.cli.templates import templates_of
     from skyspan.cli.views.rehearsal import show_happening
 
-    del given
-    world = rehearsable(load(composition_path(file)))
+    loaded = load(composition_path(file))
+    world = rehearsable(loaded, templates_of(given, loaded).texts)
     return exec_in_world(world, command, process_environment(), show_happening)
 
 

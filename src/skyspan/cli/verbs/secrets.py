@@ -74,6 +74,9 @@ def _remove(given: Globals, name: str) -> None:
         note(f"secret {name} is removed from workspace {settings.workspace}")
 
 
+@click.option("--master", is_flag=True, help="Only the master key: the key file, or the passphrase.")
+@click.option("--data", is_flag=True, help="Only this workspace's data key.")
+@click.option("--new-passphrase", is_flag=True, help="Lock the home with a passphrase from standard input.")
 def _rotate(given: Globals, master: bool, data: bool, new_passphrase: bool) -> None:
     """Replace the keys that seal everything, while others go on working; run again, it goes on where it stopped.
 
@@ -111,17 +114,7 @@ def _rotate(given: Globals, master: bool, data: bool, new_passphrase: bool) -> N
         note("from now on set SKYSPAN_PASSPHRASE, its command or its credential to the new passphrase")
 
 
-secrets.add_command(
-    verb("rotate")(
-        click.option("--master", is_flag=True, help="Only the master key: the key file, or the passphrase.")(
-            click.option("--data", is_flag=True, help="Only this workspace's data key.")(
-                click.option(
-                    "--new-passphrase", is_flag=True, help="Lock the home with a passphrase from standard input."
-                )(_rotate)
-            )
-        )
-    )
-)
+secrets.add_command(verb("rotate")(_rotate))
 secrets.add_command(verb("set")(click.argument("name")(_set)))
 secrets.add_command(verb("list")(_list))
 secrets.add_command(verb("remove")(click.argument("name")(_remove)))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skyspan.cli.asyncs import in_session
-from skyspan.cli.options import Globals, composition_option, consent_option, deployment_name, on_terminal, verb
+from skyspan.cli.options import Globals, composition_option, consent_option, deployment_name, verb
+from skyspan.cli.running import agree
 from skyspan.cli.views.document import show_document, show_text
 from skyspan.model.error import UsageError
 
@@ -34,11 +35,8 @@ def _answer(given: Globals, work: Callable[[Session], Awaitable[dict[str, Any]]]
 
 
 def _ask(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not on_terminal():
-        raise UsageError("this changes the state, and nobody can be asked here", hint="add --yes")
-    click.confirm(question, abort=True, err=True)
+    if not agree(question, yes, show=lambda: None, hint="look with `skyspan state list`, then give --yes"):
+        raise click.Abort
 
 
 @_of_stage

@@ -87,14 +87,16 @@ async def _request(session: Session, given: Globals, options: Options, *, fresh:
     from skyspan.app.plans import approved_changes, plan_of, read_plan, refuse_stale
     from skyspan.app.prepare import Given, prepare
     from skyspan.app.runs import Request
+    from skyspan.cli.templates import tell_of_changed_templates
     from skyspan.cli.views.plan import show_plan
     from skyspan.providers.registry import Registry
 
     path = Given(composition_path(options.file), parse_inputs(options.inputs), options.inputs_file)
-    prepared = prepare(session, path, Registry())
+    prepared = await prepare(session, path, Registry())
     address = session.address(options.name or prepared.name)
     if fresh:
         await _refuse_existing(session, address.name)
+    await tell_of_changed_templates(session, prepared, address)
     request = Request(Verb.UP, address, prepared, options.only, options.fail_fast)
     question = f"Carry this out on {address.name}?"
     if options.plan_file:

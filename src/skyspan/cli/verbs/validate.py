@@ -11,10 +11,11 @@ from skyspan.cli.views.document import show_document
 def validate(given: Globals, file: str | None) -> None:
     """Check a composition: every mistake at once, with its line, its column and what to do."""
     from skyspan.app.load import load_checked
+    from skyspan.cli.templates import workspace_templates
     from skyspan.cli.views.problem import diagnostic_document, note, show_diagnostics
     from skyspan.providers.registry import Registry
 
-    loaded, checked = load_checked(composition_path(file), Registry().spec_of)
+    loaded, checked = load_checked(composition_path(file), Registry().spec_of, workspace_templates(given))
     if given.as_json:
         show_document(
             {

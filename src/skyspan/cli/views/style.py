@@ -31,6 +31,7 @@ STATUS_LOOKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "healthy": ("✓", "green"),
         "unchanged": ("=", "green"),
         "degraded": ("!", "yellow"),
+        "unknown": ("·", "white"),
         "skipped": ("»", "yellow"),
         "cancelled": ("×", "yellow"),
         "stopped": ("■", "blue"),

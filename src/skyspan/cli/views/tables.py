@@ -126,7 +126,9 @@ def show_outputs(document: Document) -> None:
 def show_links(document: Document) -> None:
     """`skyspan links NAME`."""
     for link in document["links"]:
-        ends = " ⇄ ".join(f"{end['host']} ({', '.join(end['prefixes'])})" for end in link["ends"])
+        ends = " ⇄ ".join(
+            f"{end['host']} ({', '.join(end['prefixes'])})" if end["prefixes"] else end["host"] for end in link["ends"]
+        )
         state = "  stopped" if link["stopped"] else ""
         click.echo(
             f"{click.style(link['stage'], bold=True)}  {link['uses']}  {ends}  allows {', '.join(link['allow'])}{state}"
@@ -162,6 +164,15 @@ def show_event(event: Document) -> None:
 def show_names(names: Sequence[str], none: str) -> None:
     """A plain list, or what to do when it is empty."""
     click.echo("\n".join(names) if names else none)
+
+
+def show_connections(document: Document) -> None:
+    """`skyspan connections list`."""
+    rows = [
+        (item["name"], item["uses"], item["updated_at"] or "", item["description"]) for item in document["connections"]
+    ]
+    none = "no connections yet: skyspan connections add NAME FILE"
+    click.echo(columns(rows, ("connection", "uses", "updated", "description")) if rows else none)
 
 
 def show_accesses(document: Document) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from skyspan.contracts.context import ReadContext, StageContext
-from skyspan.contracts.provider import Provider, Spec
+from skyspan.contracts.provider import RESERVED_SETTINGS, Provider, Spec
 from skyspan.contracts.transport import Argument, Joined
 from skyspan.model.change import Action, Change, Observation
 from skyspan.model.documentation import documented
@@ -44,10 +44,11 @@ class ProviderCase:
 
     `spec` can be applied and destroyed; `changed` is another setting of the same thing. `snapshot` describes the real
     world (not what is kept, not the work folder) so that two looks can be compared. `secret_spec` holds a secret
-    (default: `spec`, when that does). `failing_spec` holds a secret and cannot be applied, for providers whose
-    failures are not those of a command. `slow_spec` takes long to apply, so that it can be cancelled.
-    `restores` is false when destroying cannot bring back the world of before. Cancelling ends within `grace_s`.
-    `files` are the provider's own source files, when they are not all those beside its class.
+    (default: `spec`, when that does). `secrets` are those that a provider gets from elsewhere than its spec.
+    `failing_spec` holds a secret and cannot be applied, for providers whose failures are not those of a command.
+    `slow_spec` takes long to apply, so that it can be cancelled. `restores` is false when destroying cannot bring back
+    the world of before. Cancelling ends within `grace_s`. `files` are the provider's own source files, when they are
+    not all those beside its class.
     """
 
     provider: Provider[Any]
@@ -56,6 +57,7 @@ class ProviderCase:
     world: ProviderWorld
     snapshot: Callable[[], Any]
     secret_spec: Spec | None = None
+    secrets: tuple[Secret, ...] = ()
     failing_spec: Spec | None = None
     slow_spec: Spec | None = None
     restores: bool = True
@@ -106,6 +108,11 @@ class ProviderConformance:
         except ValidationError as error:
             assert any(item["type"] == "extra_forbidden" for item in error.errors()), "unknown keys are refused"
         assert json.dumps(case.provider.spec.model_json_schema()), "its spec has a JSON schema"
+
+    def test_no_setting_is_called_by_a_word_that_is_skyspans_own(self, case: ProviderCase) -> None:
+        names = {field.alias or name for name, field in case.provider.spec.model_fields.items()}
+        assert not names & {*RESERVED_SETTINGS}
+        assert case.provider.kind != "connection"
 
     def test_every_setting_is_documented(self, case: ProviderCase) -> None:
         silent = [
@@ -255,7 +262,7 @@ class ProviderConformance:
 
     async def test_no_secret_shows(self, case: ProviderCase) -> None:
         spec = case.secret_spec or case.spec
-        texts = tuple(secret.reveal() for secret in secrets_in(_dumped(spec)))
+        texts = _secret_texts(case, spec)
         assert texts, "give the case a secret_spec that holds a secret"
         change = await case.planned(spec)
         seen = [await case.provider.apply(spec, change, case.world.writing()), await case.observe(spec)]
@@ -271,7 +278,7 @@ class ProviderConformance:
 
     async def test_no_secret_shows_in_an_error(self, case: ProviderCase) -> None:
         spec = case.secret_spec or case.spec
-        texts = tuple(secret.reveal() for secret in secrets_in(_dumped(spec)))
+        texts = _secret_texts(case, spec)
         words = ("it said: " + " ".join(texts)).encode()
         for number in itertools.count(1):
             gate = Gate(fail_at=(number, words))
@@ -288,7 +295,7 @@ class ProviderConformance:
 
 
 async def _assert_fails_cleanly(case: ProviderCase, spec: Spec) -> None:
-    texts = tuple(secret.reveal() for secret in secrets_in(_dumped(spec)))
+    texts = _secret_texts(case, spec)
     try:
         await case.apply(spec)
     except StageError as error:
@@ -355,5 +362,5 @@ def _parts(argument: Argument) -> tuple[str | Secret, ...]:
     return argument.parts if isinstance(argument, Joined) else (argument,)
 
 
-def _dumped(spec: Spec) -> dict[str, Any]:
-    return spec.model_dump()
+def _secret_texts(case: ProviderCase, spec: Spec) -> tuple[str, ...]:
+    return tuple(secret.reveal() for secret in (*secrets_in(spec.model_dump()), *case.secrets))

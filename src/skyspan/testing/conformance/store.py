@@ -20,7 +20,12 @@ from skyspan.model.event import (
     CancelRequested,
 )
 from skyspan.model.secret import Secret
-from skyspan.testing.conformance.store_records import DeploymentConformance, LogConformance, SecretConformance
+from skyspan.testing.conformance.store_records import (
+    ConnectionConformance,
+    DeploymentConformance,
+    LogConformance,
+    SecretConformance,
+)
 from skyspan.testing.conformance.store_runs import LeaseConformance, RunConformance
 from skyspan.testing.conformance.store_world import (
     EVERY_EVENT,
@@ -33,7 +38,14 @@ from skyspan.testing.conformance.store_world import (
 )
 
 
-class StoreConformance(DeploymentConformance, RunConformance, LeaseConformance, LogConformance, SecretConformance):
+class StoreConformance(
+    DeploymentConformance,
+    RunConformance,
+    LeaseConformance,
+    LogConformance,
+    SecretConformance,
+    ConnectionConformance,
+):
     """All of it, and what concerns the store as a whole."""
 
     async def test_all_that_was_answered_is_there_after_a_restart(self, handles: Opener) -> None:
@@ -42,12 +54,14 @@ class StoreConformance(DeploymentConformance, RunConformance, LeaseConformance, 
         await before.append("run-0001", lease, replace(batch(*EVERY_EVENT), put=(cloud_record(),)))
         await before.append_log([line("text")])
         await before.put_secret("default", "token", Secret("s3cret"))
+        await before.put_connection("default", "lab", "uses: check")
         await before.close()
         after = handles()
         assert len(await after.events("run-0001")) == len(EVERY_EVENT)
         assert list(await after.stage_records(HYBRID)) == [cloud_record()]
         assert [item.text for item in await after.log("run-0001")] == ["text"]
         assert await after.secret("default", "token") == Secret("s3cret")
+        assert [item.text for item in await after.connections("default")] == ["uses: check"]
         assert await after.holder(HYBRID) == lease
         await after.append("run-0001", lease, batch(CancelRequested()))
         assert (await after.events("run-0001"))[-1].seq == len(EVERY_EVENT) + 1

@@ -1,4 +1,4 @@
-"""What every store must do for deployments, logs and secrets."""
+"""What every store must do for deployments, logs, secrets and connections."""
 
 from __future__ import annotations
 
@@ -247,3 +247,38 @@ class SecretConformance(Handles):
         assert await store.remove_secret("one", "token") is True
         assert await store.remove_secret("one", "token") is False
         assert await store.secret("one", "token") is None
+
+
+class ConnectionConformance(Handles):
+    """A workspace's templates of connections."""
+
+    async def test_a_template_is_added_replaced_listed_and_removed(self, store: Store, handles: Opener) -> None:
+        text = "uses: wireguard\nwith: {mtu: 1380}  # \u2603\n"
+        assert await store.connection("one", "lab") is None
+        assert list(await store.connections("one")) == []
+        assert await store.put_connection("one", "lab", text) is True
+        assert await store.put_connection("one", "lab", "uses: check") is False
+        found = await handles().connection("one", "lab")
+        assert found is not None
+        assert (found.workspace, found.name, found.text) == ("one", "lab", text)
+        assert await store.put_connection("one", "lab", "uses: check", replace=True) is True
+        assert await store.put_connection("one", "a-new_one", "", replace=True) is True
+        assert await store.put_connection("two", "lab", "other") is True
+        listed = await store.connections("one")
+        assert [(item.workspace, item.name, item.text) for item in listed] == [
+            ("one", "a-new_one", ""),
+            ("one", "lab", "uses: check"),
+        ]
+        assert await store.connection("two", "a-new_one") is None
+        assert await store.remove_connection("one", "lab") is True
+        assert await store.remove_connection("one", "lab") is False
+        assert await store.connection("one", "lab") is None
+        assert await store.connection("two", "lab") is not None
+
+    async def test_of_many_who_add_a_template_at_once_one_does(self, handles: Opener) -> None:
+        adding = [handles().put_connection("w", "lab", f"uses: k{number}") for number in range(8)]
+        done = await asyncio.gather(*adding)
+        assert sorted(done) == [False] * 7 + [True]
+        found = await handles().connection("w", "lab")
+        assert found is not None
+        assert found.text == f"uses: k{done.index(True)}"
