@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tools demo test check simulate bench golden lock clean
+.PHONY: help setup tools demo test test-kernel check simulate soak bench golden lock clean
 
 BIN := .venv/bin
 # Our own tools first, and a CLI configuration of our own: the environment's may be anything.
@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 export TF_CLI_CONFIG_FILE := $(CURDIR)/.tools/terraform.rc
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 setup: .venv/.done ## the command .venv/bin/skyspan and everything to work on it
 .venv/.done: requirements/dev.txt pyproject.toml tools/setup
@@ -35,10 +35,19 @@ check: setup ## what every change must pass, in minutes
 
 test: tools ## everything: the checks, then the tests with real tools (as root)
 	@tools/debian test
+	@tools/build test
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -q -n 2 $(wildcard tests/integration tests/chaos)
 
-bench: tools ## the budgets, measured beside other tools (make bench ARGS=--quick: a minute)
+test-kernel: tools ## links carried by a real kernel, in a guest under QEMU (as root; minutes)
+	@tools/kernel
+	tools/kernel run $(BIN)/pytest -q -s -p no:cacheprovider --durations=5 tests/kernel/planes.py \
+	  tests/integration/test_wireguard_link.py -k 'planes or sites_reach or stop_takes'
+
+soak: tools ## break every kind of link for ten minutes each (as root; make soak MINUTES=3)
+	SKYSPAN_FAULT_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest -q -s -n 0 tests/chaos/test_link_faults.py
+
+bench: tools ## the budgets, measured beside other tools (make bench ARGS=--quick: two minutes)
 	@tools/bench-peers
 	$(BIN)/python -m bench $(ARGS)
 

@@ -1,0 +1,140 @@
+"""Links carried by a real kernel: WireGuard's own module, XFRM interfaces and policies, under delay and loss by netem.
+
+Run in the guest that `tools/kernel` boots (`make test-kernel`): this machine's kernel may have none of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.wireguard_rig import ENV, Link, spec
+
+from skyspan.model.change import Action, Change, Observation
+from skyspan.model.error import UnreachableError
+from skyspan.networks.ipsec.provider import IpsecProvider
+from skyspan.networks.ipsec.spec import IpsecSpec
+from skyspan.testing.gateway_world import GatewayWorld, Machine
+from skyspan.testing.provider_world import ProviderWorld
+from skyspan.transports.local import LocalTransport
+
+pytestmark = pytest.mark.integration
+
+# Software emulation is slow: what takes a moment on a machine takes seconds here.
+READY_S = 120.0
+
+DELAY_MS = 20.0
+LOSS = 0.1
+
+
+@pytest.fixture
+async def sites() -> AsyncIterator[GatewayWorld]:
+    made = await GatewayWorld.make(LocalTransport(ENV))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def world(sites: GatewayWorld, tmp_path: Path) -> ProviderWorld:
+    return ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts)
+
+
+async def stamps(link: Link) -> list[str]:
+    return [await link.wg(name, "latest-handshakes") for name in link.sites.gateways]
+
+
+async def measured(machine: Machine, address: str, count: int) -> tuple[float, float]:
+    """The share of pings that are lost, and the shortest round trip in milliseconds."""
+    said = await machine.sh('ping -n -q -i 0.05 -W 2 -c "$1" "$2" || :', str(count), address)
+    lost = re.search(r"([\d.]+)% packet loss", said)
+    shortest = re.search(r"min/avg/max/mdev = ([\d.]+)/", said)
+    assert lost is not None, said
+    assert shortest is not None, said
+    return float(lost[1]) / 100, float(shortest[1])
+
+
+async def test_the_kernels_wireguard_carries_a_link_through_delay_and_loss(
+    sites: GatewayWorld, world: ProviderWorld
+) -> None:
+    link = Link(sites, world)
+    before = await sites.state()
+    for port in (8080, 9090):
+        await sites.listen("west", port)
+    seen = await link.up(spec(plane="kernel", expect=["10.2.0.10:8080"], ready_within=READY_S))
+    assert seen.healthy
+    assert seen.outputs["planes"].value == {"east-gw": "kernel", "west-gw": "kernel"}
+    assert "wireguard-go" not in "".join((await sites.state()).values())
+    east, router = sites.machines["east"], sites.machines["router"]
+    assert await east.pings("10.2.0.10")
+    await east.dial("10.2.0.10", 8080, 10)
+    with pytest.raises(UnreachableError, match="refused"):
+        await east.dial("10.2.0.10", 9090, 10)
+
+    first = await stamps(link)
+    changed = spec(west={"prefixes": ["10.2.0.0/24", "10.7.0.0/16"]}, plane="kernel", keepalive=7, ready_within=READY_S)
+    assert (await link.up(changed)).healthy
+    assert await stamps(link) == first, "a change keeps the sessions"
+    assert (await link.look(changed))[1].action is Action.NONE
+
+    await router.sh('tc qdisc add dev east root netem delay "$1" loss "$2"', f"{DELAY_MS:.0f}ms", f"{LOSS:.0%}")
+    lost, shortest = await measured(east, "10.2.0.10", 200)
+    print(f"{DELAY_MS:.0f} ms and {LOSS:.0%} asked of netem: {shortest:.1f} ms at least, {lost:.1%} lost")
+    assert shortest >= DELAY_MS
+    assert 0.02 < lost < 0.25
+    await router.sh("tc qdisc delete dev east root")
+    assert await east.pings("10.2.0.10")
+    await link.down(changed)
+    assert await sites.state() == before
+
+
+async def up(provider: IpsecProvider, settings: IpsecSpec, world: ProviderWorld) -> Observation:
+    seen, change = await look(provider, settings, world)
+    return await provider.apply(settings, change, world.writing()) if change.action.changes else seen
+
+
+async def look(provider: IpsecProvider, settings: IpsecSpec, world: ProviderWorld) -> tuple[Observation, Change]:
+    ctx = world.reading()
+    seen = await provider.observe(settings, ctx)
+    return seen, await provider.plan(settings, seen, ctx)
+
+
+@pytest.mark.parametrize("plane", ["route", "policy"])
+async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, world: ProviderWorld, plane: str) -> None:
+    ends: list[dict[str, Any]] = [
+        {"host": "east-gw", "prefixes": ["10.1.0.0/24"]},
+        {"host": "west-gw", "prefixes": ["10.2.0.0/24"]},
+    ]
+    settings = IpsecSpec.model_validate(
+        {"between": ends, "allow": ["icmp", "tcp/8080"], "mode": plane, "ready_within": READY_S}
+    )
+    provider, before = IpsecProvider(), await sites.state()
+    for port in (8080, 9090):
+        await sites.listen("west", port)
+    router, east, west = (sites.machines[name] for name in ("router", "east", "west"))
+    # What is seen of the link between the sites: ESP and nothing else but the keys' exchange.
+    await router.sh(
+        "nft add table ip seen; nft add chain ip seen way '{ type filter hook forward priority 0; }'; "
+        "nft add rule ip seen way ip protocol esp counter; nft add rule ip seen way udp dport '{ 500, 4500 }' accept; "
+        "nft add rule ip seen way ip protocol != esp counter drop"
+    )
+    seen = await up(provider, settings, world)
+    assert seen.healthy
+    assert seen.outputs["planes"].value == {"east-gw": plane, "west-gw": plane}
+    assert await east.pings("10.2.0.10")
+    assert await west.pings("10.1.0.10")
+    await east.dial("10.2.0.10", 8080, 10)
+    with pytest.raises(UnreachableError, match="refused"):
+        await east.dial("10.2.0.10", 9090, 10)
+    counted = [int(number) for number in re.findall(r"packets (\d+)", await router.sh("nft list table ip seen"))]
+    assert counted[0] >= 10, "the packets are the kernel's ESP"
+    assert counted[1] == 0, "nothing passes in the clear"
+    gateway = sites.machines["east-gw"]
+    assert "proto esp" in await gateway.sh("ip xfrm state")
+    assert ("xfrm" in await gateway.sh("ip -d link show type xfrm")) is (plane == "route")
+    assert (await look(provider, settings, world))[1].action is Action.NONE
+    await provider.destroy(settings, world.writing())
+    assert "proto esp" not in await gateway.sh("ip xfrm state")
+    assert await sites.state() == before
