@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from bench import keeping, log_throughput, overhead, reattaching, starting, tools
+from bench import keeping, log_throughput, overhead, planes, reattaching, starting, tools
 from bench.processes import BrokenRunError
 from bench.report import Measure, table
 from bench.world import World, open_world
@@ -34,6 +34,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "redaction": keeping.redaction,
         "reattach": reattaching.reattach,
         "log": log_throughput.log_throughput,
+        "planes": planes.planes,
     }
 )
 
@@ -42,7 +43,7 @@ def main() -> int:
     """Run the cases named, or all; 1 when one broke."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(CASES)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer: about a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer: about two minutes")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in CASES]
