@@ -13,7 +13,7 @@ from pathlib import Path
 from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Transport
 from skyspan.model.error import ToolFailedError, ToolMissingError
 from skyspan.rehearsal import recorder, tailnet
-from skyspan.rehearsal.machine import BOOT_S, Machine
+from skyspan.rehearsal.machine import BOOT_S, OWN_FOLDERS, Machine
 from skyspan.rehearsal.spec import Headscale, Rehearsal, Service, Tailscaled
 from skyspan.rehearsal.topology import address_of
 
@@ -46,11 +46,17 @@ def lay_tools(programs: tuple[str, ...], path: str, folder: Path) -> None:
     target.mkdir(parents=True)
     for name, where in found.items():
         real = Path(str(where)).resolve()
-        # Other file systems than the root's are not seen by a stand-in.
-        if real.stat().st_dev == Path("/").stat().st_dev:
+        if _seen_inside(real):
             (target / name).symlink_to(real)
         else:
             shutil.copy(real, target / name)
+
+
+def _seen_inside(file: Path) -> bool:
+    """Whether a stand-in sees this machine's file: neither on another file system than the root's nor below a folder of
+    which every stand-in has one of its own."""
+    own = any(file.is_relative_to(Path("/") / folder) for folder, _ in OWN_FOLDERS)
+    return not own and file.stat().st_dev == Path("/").stat().st_dev
 
 
 class Services:

@@ -35,7 +35,7 @@ def _answer(given: Globals, work: Callable[[Session], Awaitable[dict[str, Any]]]
 
 
 def _ask(question: str, *, yes: bool) -> None:
-    if not agree(question, yes, show=lambda: None, hint="look with `skyspan state list`, then give --yes"):
+    if not agree(question, yes, show=lambda: None, hint="look with `skyspan state list`, then add --yes"):
         raise click.Abort
 
 
