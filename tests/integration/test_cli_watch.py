@@ -19,7 +19,7 @@ SCRIPT = """
 set -eu
 skyspan() { "$PYTHON" -m skyspan "$@"; }
 skyspan up -f "$EXAMPLE" --yes >/dev/null 2>up.log || { cat up.log >&2; exit 1; }
-skyspan --json watch hub --for 40 > watched &
+"$PYTHON" -m skyspan --json watch hub --for 120 > watched &
 watch=$!
 until grep -q '"what":"up"' watched; do sleep 0.2; done
 echo "killed $(date +%s.%N)"
