@@ -7,6 +7,8 @@ no other process has, so one whose start was cut off is found too.
 
 from __future__ import annotations
 
+from skyspan.networks.changing import CHANGING
+
 PLACES = r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 # Else vtysh keeps a history in the home of whoever runs it.
@@ -36,20 +38,9 @@ running() { say -c 'show running-config' | grep -v -e forwarding -e '^hostname' 
 """
 """What every script starts with. Arguments: identity, owner, then the script's own."""
 
-_CHANGES = r"""
-umask 077
-doing="starting"
-step() { doing=$1; }
-trap 'code=$?; [ $code = 0 ] || echo "failed while $doing" >&2' EXIT
-# The folder itself is the lock, so that nothing is left behind; it may vanish between opening and locking.
-lock() {
-  while :; do
-    mkdir -p "$store"; exec 9<"$store"; flock 9
-    if [ /proc/self/fd/9 -ef "$store" ]; then return; fi
-  done
-}
-put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
-flush() {
+_CHANGES = (
+    CHANGING
+    + r"""flush() {
   if ! [ -e "$state/imports" ]; then return 0; fi
   while read -r prefix; do
     case $prefix in *:*) family=6;; *) family=4;; esac
@@ -136,6 +127,7 @@ peers() { # name the peers in the addresses of links whose networks do not hold 
   printf '%s' "$1" | put "$state/peers"
 }
 """
+)
 
 PREPARE = (
     _CHANGES

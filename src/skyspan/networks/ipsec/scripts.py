@@ -6,6 +6,8 @@ before the first change and removed after the last, a daemon's id is recorded be
 
 from __future__ import annotations
 
+from skyspan.networks.changing import CHANGING
+
 PLACES = r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 if=$1 owner=$2 table=$3; shift 3
@@ -38,20 +40,9 @@ sessions() { ask --list-sas --ike "$if" --raw 2>/dev/null | grep '^list-sa event
 """
 """What every script starts with. Arguments: name of the link, owner, table, then the script's own."""
 
-_CHANGES = r"""
-umask 077
-doing="starting"
-step() { doing=$1; }
-trap 'code=$?; [ $code = 0 ] || echo "failed while $doing" >&2' EXIT
-# The folder itself is the lock, so that nothing is left behind; it may vanish between opening and locking.
-lock() {
-  while :; do
-    mkdir -p "$store"; exec 9<"$store"; flock 9
-    if [ /proc/self/fd/9 -ef "$store" ]; then return; fi
-  done
-}
-put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
-daemon() {
+_CHANGES = (
+    CHANGING
+    + r"""daemon() {
   pid=$(cat "$pidfile" 2>/dev/null) || return 1
   tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q charon
 }
@@ -152,6 +143,7 @@ unload() {
   if [ -n "$(sessions)" ]; then timeout 3 swanctl --terminate --ike "$if" --force >/dev/null 2>&1 || :; fi
 }
 """
+)
 
 _SESSION = r"""
 end_sessions() {

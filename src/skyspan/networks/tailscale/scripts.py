@@ -6,6 +6,8 @@ written before the first change, and removed after the last.
 
 from __future__ import annotations
 
+from skyspan.networks.changing import CHANGING
+
 PLACES = r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 owner=$1; shift
@@ -24,20 +26,9 @@ manager() {
 """
 """What every script starts with. Argument: the owner, then the script's own."""
 
-_CHANGES = r"""
-umask 077
-doing="starting"
-step() { doing=$1; }
-trap 'code=$?; [ $code = 0 ] || echo "failed while $doing" >&2' EXIT
-# The folder itself is the lock, so that nothing is left behind; it may vanish between opening and locking.
-lock() {
-  while :; do
-    mkdir -p "$store"; exec 9<"$store"; flock 9
-    if [ /proc/self/fd/9 -ef "$store" ]; then return; fi
-  done
-}
-put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
-claim() {
+_CHANGES = (
+    CHANGING
+    + r"""claim() {
   step "claiming the tailnet membership of this host"
   if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
   mkdir -p "$state"
@@ -108,6 +99,7 @@ unforward() {
   done
 }
 """
+)
 
 INSTALL = (
     _CHANGES

@@ -6,6 +6,7 @@ before the first change and removed after the last, a daemon's id is recorded be
 
 from __future__ import annotations
 
+from skyspan.networks.changing import CHANGING
 from skyspan.networks.docker import ADMIT, FORWARDING, LOOK
 from skyspan.networks.guard import CONFIRM, GUARD
 
@@ -27,20 +28,8 @@ _CHANGES = (
     FORWARDING
     + ADMIT
     + GUARD
-    + r"""
-umask 077
-doing="starting"
-step() { doing=$1; }
-trap 'code=$?; [ $code = 0 ] || echo "failed while $doing" >&2' EXIT
-# The folder itself is the lock, so that nothing is left behind; it may vanish between opening and locking.
-lock() {
-  while :; do
-    mkdir -p "$store"; exec 9<"$store"; flock 9
-    if [ /proc/self/fd/9 -ef "$store" ]; then return; fi
-  done
-}
-put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
-daemon() {
+    + CHANGING
+    + r"""daemon() {
   pid=$(cat "$pidfile" 2>/dev/null) || return 1
   tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q "wireguard-go.*$if"
 }
