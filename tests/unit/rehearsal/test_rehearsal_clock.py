@@ -3,8 +3,6 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-import pytest
-
 from skyspan.rehearsal.clock import code, functions, vdso
 
 NAMES = {"__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time"}
@@ -20,7 +18,6 @@ def test_the_step_is_in_every_function_and_its_sign_too() -> None:
             assert text.endswith(b"\xc3"), "it returns"
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="a clock can be stepped on x86-64 only")
 def test_every_function_is_found_in_this_machines_own_and_has_the_room() -> None:
     region = vdso(int(Path("/proc/self").resolve().name))
     assert region is not None
@@ -28,7 +25,8 @@ def test_every_function_is_found_in_this_machines_own_and_has_the_room() -> None
         memory.seek(region[0])
         image = memory.read(region[1] - region[0])
     places = functions(image)
-    assert places.keys() == NAMES
+    # Those of other processors have other names, and no clock is stepped there.
+    assert places.keys() == (NAMES if platform.machine() == "x86_64" else set())
     starts = sorted(places.values())
     for name, place in places.items():
         later = [start for start in starts if start > place]
