@@ -12,6 +12,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
+from skyspan.model.error import NotReadyError
+
 Place: TypeAlias = tuple[str, int]
 """Address or name, and TCP port."""
 
@@ -142,8 +144,8 @@ class NoForwarder:
         return Trouble(TroubleKind.UNREACHABLE, "nothing is forwarded here")
 
     async def forward(self, forwarding: Forwarding, *, anew: bool = False) -> None:
-        """Refuse: nobody could find it again."""
-        raise NotImplementedError
+        """Refuse: nobody could find it again. Raises NotReadyError."""
+        raise NotReadyError("nothing is forwarded here", hint="`skyspan up` of a stage forwards what it declares")
 
     async def reconnect(self) -> None:
         """Nothing to do."""

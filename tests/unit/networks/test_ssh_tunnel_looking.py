@@ -19,7 +19,7 @@ from skyspan.contracts.forwarding import (
 from skyspan.contracts.transport import Completed, Connection
 from skyspan.contracts.watch import Cause, Repair
 from skyspan.model.change import Action
-from skyspan.model.error import CredentialsError, HostKeyError, StageError, UnreachableError
+from skyspan.model.error import CredentialsError, HostKeyError, NotReadyError, StageError, UnreachableError
 from skyspan.networks.sshtunnel.errors import cause_of, error_of
 from skyspan.networks.sshtunnel.listening import Listening, parse_listening
 from skyspan.networks.sshtunnel.observation import differences
@@ -190,5 +190,5 @@ async def test_a_probe_of_what_is_not_connected_says_why(tmp_path: Any) -> None:
     assert (passage.source, passage.passed, passage.reason) == ("here", False, "gw did not answer")
     assert SshTunnelProvider().describe_link(spec())["allow"] == ["remote web: 127.0.0.1:8080 -> 127.0.0.1:80"]
     assert await NoForwarder().heard("web", 0, 0.1) is not None
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotReadyError, match="nothing is forwarded here"):
         await NoForwarder().forward(Forwarding("gw", ()))
