@@ -3,17 +3,18 @@
 
 Both stand at the same time, each in network namespaces of its own, and are measured in turns: TCP from a machine behind
 one gateway to a machine behind the other, and pings. Needs root and the daemons of `make tools` and
-`tools/build test`; a plane whose daemon is missing is shown as such.
+`tools/build tailnet`; a plane whose daemon is missing is shown as such.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,13 +50,19 @@ server = socket.create_server(("0.0.0.0", int(sys.argv[1])))
 print("ready", flush=True)
 connection = server.accept()[0]
 view = memoryview(bytearray(1 << 18))
-connection.recv_into(view)
-begun, count = time.monotonic(), 0
+warm = time.monotonic() + float(sys.argv[2])
+early = count = 0
 while got := connection.recv_into(view):
     count += got
-print(count / (time.monotonic() - begun) / 1e6, count / 1e6)
+    begun = time.monotonic()
+    if begun > warm:
+        early = count
+        break
+while got := connection.recv_into(view):
+    count += got
+print((count - early) / (time.monotonic() - begun) / 1e6, count / 1e6)
 """
-"""Print the MB/s that came, from the first piece to the last, and the MB."""
+"""Print the MB/s that came, from some time after the start to the end, and all MB."""
 
 SEND = """
 import socket, sys, time
@@ -68,7 +75,6 @@ connection.close()
 """
 
 PINGS = 'ping -n -q -c 40 -i 0.005 -W 1 "$1"'
-
 
 CLOCKS = "cat /proc/[0-9]*/stat 2>/dev/null || :"
 
@@ -101,7 +107,8 @@ class Way:
             ready.set()
 
         python = (sys.executable, "-I", "-S", "-c")
-        receiving = asyncio.ensure_future(self.end.run(Command((*python, RECEIVE, str(PORT)), timeout_s=60), listen))
+        receive = Command((*python, RECEIVE, str(PORT), str(seconds / 4)), timeout_s=60)
+        receiving = asyncio.ensure_future(self.end.run(receive, listen))
         await asyncio.wait_for(ready.wait(), 20)
         before = await self._spent()
         sent = await self.start.run(Command((*python, SEND, self.address, str(PORT), str(seconds)), timeout_s=60))
@@ -118,9 +125,9 @@ class Way:
         return tuple([await machine.sh("nft list ruleset") for machine in self.ends])
 
     async def guard(self, rules: tuple[str, ...]) -> None:
-        """Give each end that firewall in place of the one it has."""
+        """Give each end that firewall."""
         for machine, text in zip(self.ends, rules, strict=True):
-            await machine.sh('nft flush ruleset; printf "%s" "$1" | nft -f -', text)
+            await machine.sh('printf "%s" "$1" | nft -f -', text)
 
     async def _spent(self) -> float:
         """Seconds of processor time that the daemons have had."""
@@ -164,27 +171,19 @@ def _plane(world: World, plane: Plane) -> list[Measure]:
         note = f"not here: {', '.join(missing)}" if missing else "needs root"
         return [Measure(title, "", (Row(SELF, None, note=note),)) for title in titles]
     with asyncio.Runner() as runner:
-        made = runner.run(_both(world, plane))
+        made = runner.run(_all(world, plane))
         try:
-            # Short and many: what else the machine does then falls on both of a round, or on few rounds.
-            seconds = 0.3 if world.quick else 0.5
+            # Short and many: what else the machine does then falls on all of a round, or on few rounds.
+            seconds = 0.4 if world.quick else 0.8
 
-            def measured(way: Way, rules: tuple[str, ...] | None = None) -> Carried:
-                if rules is not None:
-                    guarding: Coroutine[Any, Any, None] = way.guard(rules)
-                    runner.run(guarding)
+            def measured(way: Way) -> Carried:
                 work: Coroutine[Any, Any, Carried] = way.measure(seconds)
                 return runner.run(work)
 
             subjects = {name: partial(measured, way) for name, way in made.items()}
-            if plane.device:
-                looking: Coroutine[Any, Any, tuple[str, ...]] = made[SELF].rules()
-                same = tuple(re.sub(r'"sky-\w+"', f'"{plane.device}"', text) for text in runner.run(looking))
-                subjects[HAND] = partial(measured, made[HAND], ("",) * len(same))
-                subjects[GUARDED] = partial(measured, made[HAND], same)
             for subject in subjects.values():
                 subject()
-            found = alternate(subjects, world.rounds(15, quick=4))
+            found = alternate(subjects, world.rounds(24, quick=4))
         finally:
             runner.run(_close(made))
     return [
@@ -202,17 +201,28 @@ def _rows(found: Mapping[str, list[Carried]], index: int) -> tuple[Row, ...]:
         shares = [one / other if index == 0 else other / one for one, other in zip(own, values, strict=True) if one]
         note = ""
         if name != SELF and shares:
-            spread = f"{len(shares)} rounds, {min(shares):.2f} to {max(shares):.2f}"
-            note = f"{SELF} beside it: {median(shares):.2f} (median of {spread})"
+            low, high = _between_which(shares)
+            note = f"{SELF} beside it: {median(shares):.2f} ({low:.2f} to {high:.2f}, {len(shares)} rounds)"
         rows.append(Row(name, median(values), note=note))
     return tuple(rows)
 
 
-async def _both(world: World, plane: Plane) -> dict[str, Way]:
+def _between_which(values: Sequence[float]) -> tuple[float, float]:
+    """What the true median lies between, 19 times in 20 (the sign test's interval)."""
+    ordered, half = sorted(values), len(values) / 2
+    away = math.sqrt(len(values))
+    return ordered[max(0, math.floor(half - away))], ordered[min(len(values), math.ceil(half + away)) - 1]
+
+
+async def _all(world: World, plane: Plane) -> dict[str, Way]:
     made: dict[str, Way] = {}
     try:
         for name, make in ((SELF, plane.own), (HAND, plane.hand)):
             made[name] = await make(world)
+        if plane.device:
+            made[GUARDED] = await plane.hand(world)
+            rules = await made[SELF].rules()
+            await made[GUARDED].guard(tuple(re.sub(r'"sky-\w+"', f'"{plane.device}"', text) for text in rules))
     except BaseException:
         await _close(made)
         raise

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from skyspan.networks.firewall import Admission, LinkFilter, parse_admission, removal, ruleset
+from skyspan.networks.firewall import KNOWN, TO_CLAMP, Admission, LinkFilter, parse_admission, removal, ruleset
 
 
 def link_filter(*allow: str, mtu: int = 1420) -> LinkFilter:
@@ -66,8 +66,15 @@ def test_what_arrives_over_the_tunnel_ends_in_a_refusal() -> None:
 
 def test_traffic_that_is_not_the_links_is_left_to_others() -> None:
     text = ruleset(link_filter("any"))
-    assert chain(text, "input")[1] == 'iifname != "sky-1" accept'
-    assert all("sky-1" in rule for rule in chain(text, "forward")[1:])
+    assert chain(text, "input")[1:3] == [KNOWN, 'iifname != "sky-1" accept']
+    # Before the interface is asked for, only what the end of the chain gives others too.
+    assert chain(text, "forward")[1:3] == [TO_CLAMP, KNOWN]
+    assert all("sky-1" in rule for rule in (*chain(text, "forward")[3:], *chain(text, "clamp")))
+
+
+def test_a_connections_first_answer_is_clamped_too() -> None:
+    forward = chain(ruleset(link_filter()), "forward")
+    assert forward.index(TO_CLAMP) < forward.index(KNOWN), "which belongs to a connection already"
 
 
 def test_only_declared_prefixes_are_forwarded() -> None:
