@@ -259,11 +259,11 @@ IPSEC = (
     Fault("both charons killed", killed("charon", "charon-systemd", hosts=2), 15, ("daemon-down",)),
 )
 BGP = (
-    Fault("BIRD killed", killed("bird"), 15, ("daemon-down",)),
+    Fault("BIRD killed", killed("bird"), 10, ("daemon-down",)),
     Fault("way cut", cut("east", "west"), 15),
     Fault("wireguard-go killed", killed("wireguard-go"), 15, ("interface-missing", "daemon-down")),
-    Fault("FRR killed", killed("bgpd", "zebra", "bfdd", "staticd", "watchfrr"), 20, ("daemon-down",)),
-    Fault("bgpd killed", killed("bgpd"), 20, ("daemon-down",)),
+    Fault("FRR killed", killed("bgpd", "zebra", "bfdd", "staticd", "watchfrr"), 10, ("daemon-down",)),
+    Fault("bgpd killed", killed("bgpd"), 10, ("daemon-down",)),
 )
 SIDES = (("east-app", "10.2.0.10"), ("west-app", "10.1.0.10"))
 TAILSCALE = (

@@ -219,6 +219,14 @@ def test_a_cause_is_named_in_words(cause: Cause) -> None:
     assert words in causes(seen)[cause]
 
 
+def test_that_nobody_answers_for_a_speaker_that_does_not_run_is_no_cause_of_its_own() -> None:
+    waiting = survey("frr_ready")
+    session = next(iter(waiting.heard))
+    waiting = replace(waiting, heard={session: replace(waiting.heard[session], state="Active", error="refused")})
+    found = diagnosis.findings((EAST, WEST), (LEGS["dead"][0], waiting), ())
+    assert [(item.cause, item.where) for item in found] == [(Cause.DAEMON_DOWN, "east-gw")]
+
+
 def test_a_session_that_is_down_is_told_from_a_link_that_is() -> None:
     down = altered("bird_ready", state="Connect", error="")
     assert set(causes(down)) == {Cause.SERVICE_DOWN}

@@ -55,7 +55,7 @@ def _session(instance: Instance, conversation: Conversation) -> Iterator[str]:
         if conversation.device:
             yield f'\tinterface "{conversation.device}";'
     yield f"\thold time {instance.hold}; keepalive time {instance.keepalive};"
-    yield "\tconnect delay time 1; connect retry time 2; error wait time 1, 5;"
+    yield "\tconnect delay time 1; connect retry time 2; error wait time 1, 2;"
     if conversation.password is not None:
         yield f'\tpassword "{conversation.password.reveal()}";'
     if instance.bfd is not None:

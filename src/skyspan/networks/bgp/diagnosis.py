@@ -16,13 +16,15 @@ def findings(
     seen: Sequence[Survey],
     silent: Sequence[Way],
 ) -> tuple[Finding, ...]:
-    """Every cause that can be seen, the most basic first. `silent` are the pings that got no answer."""
+    """Every cause that can be seen, the most basic first; that a session with a speaker which does not run is not up
+    is none. `silent` are the pings that got no answer."""
     both = list(zip(instances, seen, strict=True))
     found = [item for instance, survey in both for item in _basics(instance, survey)]
     broken = {item.where for item in found}
+    ended = frozenset(instance.host for instance, survey in both if not survey.alive)
     for instance, survey in both:
         if instance.host not in broken:
-            found += _sessions(instance, survey, silent)
+            found += _sessions(instance, survey, silent, ended)
         found += _allowed(instance, survey)
         found += _own(instance, survey)
     if not found:
@@ -45,8 +47,10 @@ def _basics(instance: Instance, survey: Survey) -> Iterator[Finding]:
         yield Finding(Cause.DAEMON_DOWN, host, f"{daemon} of this stage does not run on {host}", "start it again")
 
 
-def _sessions(instance: Instance, survey: Survey, silent: Sequence[Way]) -> Iterator[Finding]:
+def _sessions(instance: Instance, survey: Survey, silent: Sequence[Way], ended: frozenset[str]) -> Iterator[Finding]:
     for item in instance.conversations:
+        if item.peer_host in ended:
+            continue
         heard = survey.heard.get(item.name, Heard())
         if not heard.established:
             yield _down(instance, item, heard, silent)

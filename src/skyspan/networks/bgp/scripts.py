@@ -99,8 +99,20 @@ begin_frr() {
       -u "$user" -g "$(id -gn "$user")" --log "file:$run/log" --log-level warnings \
       </dev/null >"$run/out" 2>&1 9<&- || { cat "$run/out" >&2; return 1; }
   done
-  wait_for answering && feed "$state/config"
+  wait_for answering && greet
 }
+# A session of BFD that bgpd asks for before BGP is up has no local address: then it gets one, which ends it and makes
+# another, and a neighbour that had seen it up ends BGP for that (FRR #17337). So it is asked for when BGP is up.
+greet() {
+  sed '/^ neighbor [^ ]* bfd/d' "$state/config" > "$state/part" && feed "$state/part" || return 1
+  sed -n -e '/^router bgp /p' -e '/^ neighbor [^ ]* bfd/p' "$state/config" > "$state/part"
+  wanted=$(grep -c ' bfd$' "$state/part") || wanted=0
+  tries=0
+  while [ $tries -lt 30 ] && [ "$(established)" -lt "$wanted" ]; do sleep 0.1; tries=$((tries+1)); done
+  feed "$state/part" || return 1
+  rm -f "$state/part"
+}
+established() { say -c 'show bgp vrf default summary json' | grep -o '"Established"' | wc -l; }
 feed() { # lines to the running daemons; vtysh says what they refuse
   if vtysh --vty_socket "$run" -f "$1" </dev/null >"$state/said" 2>&1; then rm -f "$state/said"; return 0; fi
   cat "$state/said" >&2
@@ -252,7 +264,7 @@ if [ -e "$state/peers" ]; then
   done < "$state/peers"
 fi
 step "removing $state"
-for name in next config good delta said daemon metric imports peers loaded running made-folder; do
+for name in next config good delta part said daemon metric imports peers loaded running made-folder; do
   rm -f "$state/$name" "$state/$name.new"
 done
 rm -f "$state/owner.new" "$state/owner"

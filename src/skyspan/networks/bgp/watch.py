@@ -20,7 +20,8 @@ RELOAD = "reload"
 RESTART = "restart"
 
 SESSION_S = 8.0
-"""How long speakers may take to find each other again: they try every 5 s, and tell their prefixes after that."""
+"""How long speakers may take to find each other again: they try every 2 s, tell their prefixes after that, and BFD
+begins slowly."""
 
 
 async def probe(spec: BgpSpec, ctx: ReadContext) -> tuple[Passage, ...]:
@@ -53,7 +54,9 @@ async def diagnose(spec: BgpSpec, ctx: ReadContext) -> tuple[Finding, ...]:
     reached = [(instance, seen) for instance, seen in looked if isinstance(seen, Survey)]
     sites = {instance.host: sites_of(instance, seen) for instance, seen in reached}
     there = tuple(instance for instance, _ in reached)
-    ways = ways_between(spec, there, sites)
+    # What goes to a speaker that does not run, or comes from there, is not waited for: it says nothing more.
+    ended = [instance.host for instance, seen in reached if not seen.alive]
+    ways = [way for way in ways_between(spec, there, sites) if not {way.from_host, way.to_host} & {*ended}]
     silent = diagnosis.by_host(await hosts.ping(ways, ctx), ways)
     gone = tuple(
         Finding(Cause.UNREACHABLE, instance.host, seen.summary, seen.hint)
