@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from tests.support.bgp_rig import PAIR, Joined, Routing, bgp, joined
+from tests.support.driven import assert_cut_off_is_healed
 
-from skyspan.contracts.transport import Command, Completed, Connection, OnOutput, Stream
+from skyspan.contracts.transport import Command, Stream
 from skyspan.contracts.watch import Cause, Finding, Repair
 from skyspan.model.change import Action, Change
-from skyspan.model.error import NotReadyError, SpecError, StageError, ToolMissingError
+from skyspan.model.error import NotReadyError, SpecError, ToolMissingError
 from skyspan.model.secret import Secret
 from skyspan.networks.bgp.spec import BgpSpec
 from skyspan.networks.wireguard.provider import WireguardProvider
@@ -252,6 +251,10 @@ async def test_a_killed_daemon_is_named_and_started_again(link: Joined, routing:
         await routing.provider.repair(settings, Repair("restart", host), routing.world.writing())
         await until_healthy(routing, settings)
         print(f"{victim}: everything holds {time.monotonic() - began:.1f} s after the repair began")
+        if victim != "bird":
+            said = await link.west.sh("vtysh --vty_socket /run/skyspan-bgp/* -c 'show bgp neighbors json'")
+            dropped = [item["connectionsDropped"] for item in json.loads(said).values()]
+            assert dropped == [0], "BFD that comes after it does not end it again"
         assert await routes(link.east) == {"10.2.0.0/24"}
         assert await routes(link.west) == {"10.1.0.0/24"}
 
@@ -486,55 +489,6 @@ async def test_a_hub_passes_on_what_its_spokes_announce_and_one_may_leave(tmp_pa
         assert await link.sites.state() == before
 
 
-@dataclass
-class DyingShell:
-    """A gateway whose shell is killed when a script reaches its n-th step."""
-
-    machine: Machine
-    at: int
-    died: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
-    async def query(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        return await self.machine.query(command, on_output)
-
-    async def run(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        script = command.argv[2]
-        assert isinstance(script, str)
-        count = f"steps=$((${{steps:-0}}+1)); if [ $steps = {self.at} ]; then kill -9 $$; fi"
-        assert "step() { doing=$1; }" in script
-        altered = script.replace("step() { doing=$1; }", f"step() {{ doing=$1; {count}; }}")
-        done = await self.machine.run(replace(command, argv=(*command.argv[:2], altered, *command.argv[3:])), on_output)
-        self.died |= done.exit_code in (-9, 137)
-        return done
-
-    async def dial(self, address: str, port: int, timeout_s: float) -> Connection:
-        return await self.machine.dial(address, port, timeout_s)
-
-    async def close(self) -> None:
-        """Nothing."""
-
-
 async def test_a_script_cut_off_at_any_step_is_healed_and_removed(link: Joined, routing: Routing) -> None:
-    settings = bgp(link, *BIRDS)
-    before = await link.sites.state()
-    steady = dict(routing.world.transports)
     for at in range(1, 5):
-        shell = DyingShell(link.west, at)
-        for heal in (True, False):
-            routing.world.transports = {**steady, "west-gw": shell}
-            with contextlib.suppress(StageError):
-                await routing.up(settings)
-            routing.world.transports = steady
-            if heal:
-                assert (await routing.up(settings)).healthy
-            routing.world.transports = {**steady, "west-gw": shell}
-            with contextlib.suppress(StageError):
-                await routing.down(settings)
-            routing.world.transports = steady
-            await routing.down(settings)
-            assert await link.sites.state() == before, f"step {at}"
-        assert shell.died, "no script has that many steps"
+        await assert_cut_off_is_healed(routing, bgp(link, *BIRDS), (link.sites, "west-gw"), at)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support.driven import Through, assert_cut_off_is_healed
+from tests.support.ipsec_rig import ENV, Link, spec
 
 from skyspan.contracts.context import Clock
-from skyspan.contracts.transport import Command, Completed, Connection, Effect, OnOutput, Transport
-from skyspan.contracts.watch import Cause, Finding, SupportsWatch
+from skyspan.contracts.transport import Command, Completed, OnOutput
+from skyspan.contracts.watch import Cause, SupportsWatch
 from skyspan.model.address import DeploymentAddress
-from skyspan.model.change import Action, Change, Observation
+from skyspan.model.change import Action
 from skyspan.model.error import (
     CredentialsError,
     NotReadyError,
@@ -27,30 +27,17 @@ from skyspan.model.error import (
 )
 from skyspan.model.secret import Secret
 from skyspan.networks.ipsec.certificates import DAY_S, new_ca
-from skyspan.networks.ipsec.message import parse_message, sections_of, text_of
-from skyspan.networks.ipsec.provider import IpsecProvider
-from skyspan.networks.ipsec.spec import IpsecSpec
-from skyspan.testing.gateway_world import GatewayWorld, Machine
+from skyspan.testing.gateway_world import GatewayWorld
 from skyspan.testing.provider_world import ProviderWorld, RealClock
 from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
-
-ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 REPAIRED_S = 10.0
 """What repairing a link may take, probing included."""
 
 KILL = "kill -9 $(cat /run/skyspan/charon.pid)"
 NAME = "$(ls /var/lib/skyspan/links)"
-
-
-def spec(east: dict[str, Any] | None = None, west: dict[str, Any] | None = None, **settings: Any) -> IpsecSpec:
-    ends = [
-        {"host": "east-gw", "prefixes": ["10.1.0.0/24"]} | (east or {}),
-        {"host": "west-gw", "prefixes": ["10.2.0.0/24"]} | (west or {}),
-    ]
-    return IpsecSpec.model_validate({"between": ends, "allow": ["icmp", "tcp/8080"], **settings})
 
 
 @dataclass
@@ -68,64 +55,6 @@ class Shifted:
 
     async def sleep(self, seconds: float) -> None:
         await self.real.sleep(seconds)
-
-
-@dataclass
-class Link:
-    """A stage in the world, driven as the engine does it."""
-
-    sites: GatewayWorld
-    world: ProviderWorld
-    provider: IpsecProvider = field(default_factory=IpsecProvider)
-
-    async def look(self, settings: IpsecSpec) -> tuple[Observation, Change]:
-        ctx = self.world.reading()
-        seen = await self.provider.observe(settings, ctx)
-        return seen, await self.provider.plan(settings, seen, ctx)
-
-    async def up(self, settings: IpsecSpec) -> Observation:
-        seen, change = await self.look(settings)
-        return await self.provider.apply(settings, change, self.world.writing()) if change.action.changes else seen
-
-    async def down(self, settings: IpsecSpec) -> None:
-        await self.provider.destroy(settings, self.world.writing())
-
-    async def diagnosed(self, settings: IpsecSpec) -> tuple[Finding, ...]:
-        return await self.provider.diagnose(settings, self.world.reading())
-
-    async def passes(self, settings: IpsecSpec) -> bool:
-        return all(one.passed for one in await self.provider.probe(settings, self.world.reading()))
-
-    async def repaired(self, settings: IpsecSpec) -> tuple[str, float]:
-        """Take one step of repair after the other until traffic passes: the last one, and how long it all took."""
-        begun = time.monotonic()
-        assert not await self.passes(settings), "there is nothing to repair"
-        for step in self.provider.repairs(settings, self.world.reading()):
-            with contextlib.suppress(StageError):
-                await self.provider.repair(settings, step, self.world.writing())
-            if await self.passes(settings):
-                return f"{step.name} {step.host}", time.monotonic() - begun
-        raise AssertionError(f"no step helped: {await self.diagnosed(settings)}")
-
-    async def sessions(self, gateway: str) -> list[tuple[str, int]]:
-        """The number of each IKE_SA and how many CHILD_SAs it has."""
-        said = await self.sites.machines[gateway].sh("swanctl --list-sas --raw 2>/dev/null | grep ' event ' || :")
-        found = []
-        for line in said.splitlines():
-            for session in sections_of(parse_message(line)).values():
-                children = session["child-sas"]
-                assert not isinstance(children, str | tuple)
-                found.append((text_of(session, "uniqueid"), len(children)))
-        return found
-
-    async def assert_one_session(self) -> None:
-        for name in self.sites.gateways:
-            found = await self.sessions(name)
-            assert len(found) == 1, f"{name} has {len(found)} sessions"
-            assert found[0][1] == 1, f"{name} has {found[0][1]} sets of keys"
-
-    def written(self) -> list[Command]:
-        return [command for command in self.world.commands if command.effect is Effect.WRITE]
 
 
 @pytest.fixture
@@ -300,18 +229,10 @@ async def test_two_sessions_are_named_and_made_one(link: Link, sites: GatewayWor
 
 
 @dataclass
-class Altered:
+class Altered(Through):
     """A gateway that gets other files than those sent to it."""
 
-    machine: Machine
     alter: Callable[[str], str]
-
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
-    async def query(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        return await self.machine.query(command, on_output)
 
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Completed:
         if isinstance(command.stdin, Secret):
@@ -319,12 +240,6 @@ class Altered:
             command = replace(command, stdin=Secret(self.alter(sent)))
             assert command.stdin != Secret(sent), "it is altered"
         return await self.machine.run(command, on_output)
-
-    async def dial(self, address: str, port: int, timeout_s: float) -> Connection:
-        return await self.machine.dial(address, port, timeout_s)
-
-    async def close(self) -> None:
-        """Nothing."""
 
 
 def by_another_ca(text: str) -> str:
@@ -586,54 +501,6 @@ async def test_a_missing_tool_or_plane_names_host_and_package(link: Link, sites:
     assert "strongswan-swanctl" in caught.value.hint
 
 
-@dataclass
-class DyingShell:
-    """A gateway whose shell is killed when a script reaches its n-th step."""
-
-    machine: Machine
-    at: int
-    died: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
-    async def query(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        return await self.machine.query(command, on_output)
-
-    async def run(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        script = command.argv[2]
-        assert isinstance(script, str)
-        count = f"steps=$((${{steps:-0}}+1)); if [ $steps = {self.at} ]; then kill -9 $$; fi"
-        assert "step() { doing=$1; }" in script
-        altered = script.replace("step() { doing=$1; }", f"step() {{ doing=$1; {count}; }}")
-        done = await self.machine.run(replace(command, argv=(*command.argv[:2], altered, *command.argv[3:])), on_output)
-        self.died |= done.exit_code in (-9, 137)
-        return done
-
-    async def dial(self, address: str, port: int, timeout_s: float) -> Connection:
-        return await self.machine.dial(address, port, timeout_s)
-
-    async def close(self) -> None:
-        """Nothing."""
-
-
 async def test_a_script_cut_off_at_any_step_is_healed_and_removed(link: Link, sites: GatewayWorld) -> None:
-    before = await sites.state()
-    steady = dict(link.world.transports)
-    for at in range(1, 7):
-        shell = DyingShell(sites.machines["west-gw"], at)
-        mortal: dict[str | None, Transport] = {**steady, "west-gw": shell}
-        link.world.transports = mortal
-        with contextlib.suppress(StageError):
-            await link.up(spec())
-        assert shell.died, f"no script has {at} steps"
-        link.world.transports = steady
-        if at % 2:
-            assert (await link.up(spec())).healthy
-        link.world.transports = mortal
-        with contextlib.suppress(StageError):
-            await link.down(spec())
-        link.world.transports = steady
-        await link.down(spec())
-        assert await sites.state() == before, f"after a death at step {at}"
+    for at in range(1, 9):
+        await assert_cut_off_is_healed(link, spec(), (sites, "west-gw"), at, heals=[bool(at % 2)])

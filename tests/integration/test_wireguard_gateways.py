@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from tests.support.driven import LOCKED_OUT, DockerHost, LastWords, Through, until
 from tests.support.wireguard_rig import ENV, Link, spec
 
-from skyspan.contracts.transport import Command, Completed, Connection, OnOutput, Transport
+from skyspan.contracts.transport import Command, Completed, OnOutput
 from skyspan.contracts.watch import Cause
 from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, UnreachableError
@@ -44,20 +44,8 @@ async def link6(sites: GatewayWorld, tmp_path: Path) -> Link:
     return Link(sites, ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts_by_ipv6))
 
 
-def with_west(link: Link, transport: Transport) -> dict[str | None, Transport]:
-    """The world's places, `west-gw` reached in that way."""
-    there: dict[str | None, Transport] = dict(link.world.transports)
-    return there | {"west-gw": transport}
-
-
 EAST6, WEST6 = {"prefixes": ["fd00:1::/64"]}, {"prefixes": ["fd00:2::/64"]}
 BOTH_EAST, BOTH_WEST = {"prefixes": ["10.1.0.0/24", "fd00:1::/64"]}, {"prefixes": ["10.2.0.0/24", "fd00:2::/64"]}
-
-
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not await holds():
-            await asyncio.sleep(0.05)
 
 
 async def segment(machine: Machine, *place: str) -> int:
@@ -162,14 +150,8 @@ async def test_a_container_with_fixed_settings_is_a_gateway_like_any_other(link:
 
 
 @dataclass
-class Weak:
+class Weak(Through):
     """A gateway where commands lack the capability to change the network."""
-
-    machine: Machine
-
-    @property
-    def name(self) -> str:
-        return self.machine.name
 
     def _weakly(self, command: Command) -> Command:
         return replace(command, argv=("setpriv", "--bounding-set", "-net_admin", "--", *command.argv))
@@ -180,22 +162,13 @@ class Weak:
     async def run(self, command: Command, on_output: OnOutput | None = None) -> Completed:
         return await self.machine.run(self._weakly(command), on_output)
 
-    async def dial(self, address: str, port: int, timeout_s: float) -> Connection:
-        return await self.machine.dial(address, port, timeout_s)
-
-    async def close(self) -> None:
-        """Nothing."""
-
 
 async def test_a_container_that_lacks_something_is_left_alone_and_told_what(link: Link, sites: GatewayWorld) -> None:
     west = sites.machines["west-gw"]
     before = await sites.state()
-    steady = dict(link.world.transports)
-    link.world.transports = with_west(link, Weak(west))
-    with pytest.raises(NotReadyError, match="west-gw may not change its network") as caught:
+    with link.by(Weak(west)), pytest.raises(NotReadyError, match="west-gw may not change its network") as caught:
         await link.up(spec())
     assert "--cap-add NET_ADMIN" in caught.value.hint
-    link.world.transports = steady
     await west.sh("mount -t tmpfs none /dev/net")
     with pytest.raises(NotReadyError, match="west-gw has no /dev/net/tun") as caught:
         await link.up(spec(plane="userspace"))
@@ -208,42 +181,27 @@ async def test_a_container_that_lacks_something_is_left_alone_and_told_what(link
     assert await sites.state() == before
 
 
-DOCKER = """
-for tool in "$@"; do
-  $tool -w -N DOCKER-USER; $tool -w -A DOCKER-USER -j RETURN
-  $tool -w -P FORWARD DROP; $tool -w -A FORWARD -j DOCKER-USER
-done
-"""
-
-
 @pytest.mark.parametrize("kind", ["nft", "legacy"])
 async def test_dockers_chains_let_the_link_through_and_are_given_back(
     link: Link, sites: GatewayWorld, kind: str
 ) -> None:
     west_gw, west = sites.machines["west-gw"], sites.machines["west"]
-    tools = (f"iptables-{kind}", f"ip6tables-{kind}")
-    await west_gw.sh(DOCKER, *tools)
+    docker = DockerHost(west_gw, kind)
+    await docker.begin()
     for port in (8080, 9090):
         await sites.listen("west", port)
 
-    async def rules() -> list[str]:
-        return [await west_gw.sh('"$1" -w -S', tool) for tool in tools]
-
-    async def opened() -> list[str]:
-        lines = [line for text in await rules() for line in text.splitlines()]
-        return [line for line in lines if "skyspan-" in line]
-
-    bare, before = await rules(), await sites.state()
+    bare, before = await docker.rules(), await sites.state()
     settings = spec(expect=["10.2.0.10:8080"])
     assert (await link.up(settings)).healthy
-    assert len(await opened()) == 2, "one chain is of a family that the link does not carry"
+    assert len(await docker.opened()) == 2, "one chain is of a family that the link does not carry"
     east = sites.machines["east"]
     assert await east.pings("10.2.0.10")
     assert await west.pings("10.1.0.10")
     with pytest.raises(UnreachableError, match="refused"):
         await east.dial("10.2.0.10", 9090, 3)
     assert (await link.look(settings))[1].action is Action.NONE
-    await west_gw.sh('"$1" -w -F DOCKER-USER; "$1" -w -A DOCKER-USER -j RETURN', tools[0])
+    await docker.flush()
     seen, change = await link.look(settings)
     assert [item.address for item in seen.drift] == [f"west-gw: DOCKER-USER of iptables-{kind}"]
     assert change.action is Action.UPDATE
@@ -253,7 +211,7 @@ async def test_dockers_chains_let_the_link_through_and_are_given_back(
     assert not await east.pings("10.2.0.10")
     assert (await link.provider.apply(settings, change, link.world.writing())).healthy
     await link.down(settings)
-    assert (await rules(), await sites.state()) == (bare, before)
+    assert (await docker.rules(), await sites.state()) == (bare, before)
 
 
 async def test_a_filter_of_others_that_drops_what_is_forwarded_is_named(link: Link, sites: GatewayWorld) -> None:
@@ -273,15 +231,6 @@ async def test_a_filter_of_others_that_drops_what_is_forwarded_is_named(link: Li
     await sites.machines["west-gw"].sh(rule)
     assert (await link.look(settings))[0].healthy
     assert not await link.diagnosed(settings)
-
-
-LOCKED_OUT = """table inet {table}
-delete table inet {table}
-table inet {table} {{
-	chain input {{ type filter hook input priority filter; policy drop; }}
-	chain output {{ type filter hook output priority filter; policy drop; }}
-}}
-"""
 
 
 def end_of(link: Link, settings: WireguardSpec, host: str) -> EndState:
@@ -321,62 +270,32 @@ async def test_a_ruleset_that_locks_everybody_out_is_taken_back_by_the_host_itse
     assert not await west.sh("grep -l skyspan-guar[d] /proc/[0-9]*/cmdline || :")
 
 
-@dataclass
-class LastWords:
-    """A gateway that cannot be reached any more when the change is to be confirmed."""
-
-    machine: Machine
-
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
-    async def query(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        return await self.machine.query(command, on_output)
-
-    async def run(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        script = command.argv[2]
-        if isinstance(script, str) and script.endswith(scripts.CONFIRMED):
-            raise UnreachableError("west-gw does not answer")
-        return await self.machine.run(command, on_output)
-
-    async def dial(self, address: str, port: int, timeout_s: float) -> Connection:
-        return await self.machine.dial(address, port, timeout_s)
-
-    async def close(self) -> None:
-        """Nothing."""
-
-
 async def test_what_is_not_confirmed_is_taken_back_with_its_routes(link: Link, sites: GatewayWorld) -> None:
     west = sites.machines["west-gw"]
-    steady = dict(link.world.transports)
-    deaf = with_west(link, LastWords(west))
+    deaf = LastWords(west, scripts.CONFIRMED)
     empty = await sites.state()
     name = end_of(link, spec(), "west-gw").interface
 
     async def gone() -> bool:
         return "guard" not in await west.sh("ls /run/skyspan 2>/dev/null || :")
 
-    link.world.transports = deaf
-    with pytest.raises(UnreachableError, match="west-gw cannot be reached any more since the link's change") as caught:
+    lost = "west-gw cannot be reached any more since the link's change"
+    with link.by(deaf), pytest.raises(UnreachableError, match=lost) as caught:
         await link.up(spec(confirm_within=1.5))
     assert "takes its firewall and the new routes back" in caught.value.hint
     await until(gone, 10)
     assert "skyspan" not in await west.sh("nft list tables")
     assert "UP" not in await west.sh('ip -o link show dev "$1" | cut -d">" -f1', name), "nothing passes unfiltered"
-    link.world.transports = steady
     assert (await link.up(spec())).healthy
     table = await west.sh("nft -s list ruleset")
-    link.world.transports = deaf
     wider = spec(east={"prefixes": ["10.1.0.0/24", "10.7.0.0/16"]}, allow=["any"], confirm_within=1.5)
-    with pytest.raises(UnreachableError):
+    with link.by(deaf), pytest.raises(UnreachableError):
         await link.up(wider)
     assert "10.7.0.0/16" in await west.sh("ip route show proto 241")
     await until(gone, 10)
     assert await west.sh("nft -s list ruleset") == table
     assert await west.sh("ip route show proto 241 | cut -d' ' -f1") == "10.1.0.0/24\n"
     assert await sites.machines["east"].pings("10.2.0.10"), "the link as it was goes on"
-    link.world.transports = steady
     seen, _ = await link.look(wider)
     assert seen.exists
     assert (await link.up(wider)).healthy

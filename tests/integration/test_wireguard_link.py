@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.driven import assert_cut_off_is_healed
 from tests.support.wireguard_rig import ENV, Link, spec
 
 from skyspan.contracts.transport import Command, Completed, Connection, OnOutput, Transport
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Action
-from skyspan.model.error import NotReadyError, SpecError, StageError, ToolMissingError, UnreachableError
+from skyspan.model.error import NotReadyError, SpecError, ToolMissingError, UnreachableError
 from skyspan.networks.wireguard.spec import WireguardSpec
-from skyspan.testing.gateway_world import GatewayWorld, Machine
+from skyspan.testing.gateway_world import GatewayWorld
 from skyspan.testing.provider_world import ProviderWorld
 from skyspan.transports.local import LocalTransport
 
@@ -326,55 +326,6 @@ async def test_a_missing_tool_names_host_and_package(link: Link, sites: GatewayW
     assert "nftables" in caught.value.hint
 
 
-@dataclass
-class DyingShell:
-    """A gateway whose shell is killed when a script reaches its n-th step."""
-
-    machine: Machine
-    at: int
-    died: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
-    async def query(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        return await self.machine.query(command, on_output)
-
-    async def run(self, command: Command, on_output: OnOutput | None = None) -> Completed:
-        script = command.argv[2]
-        assert isinstance(script, str)
-        count = f"steps=$((${{steps:-0}}+1)); if [ $steps = {self.at} ]; then kill -9 $$; fi"
-        assert "step() { doing=$1; }" in script
-        altered = script.replace("step() { doing=$1; }", f"step() {{ doing=$1; {count}; }}")
-        done = await self.machine.run(replace(command, argv=(*command.argv[:2], altered, *command.argv[3:])), on_output)
-        self.died |= done.exit_code in (-9, 137)
-        return done
-
-    async def dial(self, address: str, port: int, timeout_s: float) -> Connection:
-        return await self.machine.dial(address, port, timeout_s)
-
-    async def close(self) -> None:
-        """Nothing."""
-
-
 @pytest.mark.parametrize("at", range(1, 6))
 async def test_a_script_cut_off_at_any_step_is_healed_and_removed(link: Link, sites: GatewayWorld, at: int) -> None:
-    before = await sites.state()
-    shell = DyingShell(sites.machines["west-gw"], at)
-    steady = dict(link.world.transports)
-    mortal: dict[str | None, Transport] = {**steady, "west-gw": shell}
-    for heal in (True, False):
-        link.world.transports = mortal
-        with contextlib.suppress(StageError):
-            await link.up(spec())
-        if heal:
-            link.world.transports = steady
-            assert (await link.up(spec())).healthy
-            link.world.transports = mortal
-        with contextlib.suppress(StageError):
-            await link.down(spec())
-        link.world.transports = steady
-        await link.down(spec())
-        assert await sites.state() == before
-    assert shell.died, "no script has that many steps"
+    await assert_cut_off_is_healed(link, spec(), (sites, "west-gw"), at)

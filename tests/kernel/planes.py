@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.driven import DockerHost, LastWords, until
 from tests.support.wireguard_rig import ENV, Link, spec
 
 from skyspan.model.change import Action, Change, Observation
 from skyspan.model.error import UnreachableError
+from skyspan.networks.ipsec import scripts
 from skyspan.networks.ipsec.provider import IpsecProvider
 from skyspan.networks.ipsec.spec import IpsecSpec
 from skyspan.testing.gateway_world import GatewayWorld, Machine
@@ -101,6 +103,12 @@ async def look(provider: IpsecProvider, settings: IpsecSpec, world: ProviderWorl
     return seen, await provider.plan(settings, seen, ctx)
 
 
+async def alike(machine: Machine, ruleset: str) -> bool:
+    """Whether the host's filters are these, and no timer would change them."""
+    there = await machine.sh("nft -s list ruleset; ls /run/skyspan | sed -n 's/.*guard.*/&/p'")
+    return there == ruleset
+
+
 @pytest.mark.parametrize("plane", ["route", "policy"])
 async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, world: ProviderWorld, plane: str) -> None:
     ends: list[dict[str, Any]] = [
@@ -110,7 +118,10 @@ async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, world: 
     settings = IpsecSpec.model_validate(
         {"between": ends, "allow": ["icmp", "tcp/8080"], "mode": plane, "ready_within": READY_S}
     )
-    provider, before = IpsecProvider(), await sites.state()
+    # Docker drops what its chain does not let through: in policy mode there is no interface to name there.
+    docker = DockerHost(sites.machines["west-gw"], "nft")
+    await docker.begin()
+    provider, before, bare = IpsecProvider(), await sites.state(), await docker.rules()
     for port in (8080, 9090):
         await sites.listen("west", port)
     router, east, west = (sites.machines[name] for name in ("router", "east", "west"))
@@ -131,10 +142,31 @@ async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, world: 
     counted = [int(number) for number in re.findall(r"packets (\d+)", await router.sh("nft list table ip seen"))]
     assert counted[0] >= 10, "the packets are the kernel's ESP"
     assert counted[1] == 0, "nothing passes in the clear"
+    opened = await docker.opened()
+    assert len(opened) == 4
+    assert all(("--pol ipsec" in rule) is (plane == "policy") for rule in opened), opened
+    await docker.flush()
+    assert not await east.pings("10.2.0.10"), "without the link's rules Docker drops it"
+    assert (await up(provider, settings, world)).healthy
+    assert await east.pings("10.2.0.10")
+
+    # What is not confirmed is taken back: neither policies nor anything else is left in the way.
+    wider = settings.model_copy(update={"allow": ("any",), "confirm_within": 20.0})
+    deaf = LastWords(sites.machines["west-gw"], scripts.CONFIRMED)
+    steady, table = world.transports, await deaf.machine.sh("nft -s list ruleset")
+    world.transports = {**steady, "west-gw": deaf}
+    with pytest.raises(UnreachableError, match="west-gw cannot be reached any more"):
+        await up(provider, wider, world)
+    world.transports = steady
+    await until(lambda: alike(deaf.machine, table), READY_S)
+    assert await east.pings("10.2.0.10"), "the link as it was goes on"
+    assert (await up(provider, settings, world)).healthy
+
     gateway = sites.machines["east-gw"]
     assert "proto esp" in await gateway.sh("ip xfrm state")
     assert ("xfrm" in await gateway.sh("ip -d link show type xfrm")) is (plane == "route")
     assert (await look(provider, settings, world))[1].action is Action.NONE
     await provider.destroy(settings, world.writing())
     assert "proto esp" not in await gateway.sh("ip xfrm state")
+    assert await docker.rules() == bare
     assert await sites.state() == before

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skyspan.contracts.transport import Command, Effect
+from tests.support.driven import Driven
+
 from skyspan.model.address import DeploymentAddress
-from skyspan.model.change import Action, Change, Observation
+from skyspan.model.change import Action, Change
 from skyspan.networks.bgp.provider import BgpProvider
 from skyspan.networks.bgp.spec import BgpSpec
 from skyspan.networks.wireguard.provider import WireguardProvider
@@ -72,23 +73,12 @@ def bgp(link: Joined, east: dict[str, Any] | None = None, west: dict[str, Any] |
 
 
 @dataclass
-class Routing:
+class Routing(Driven[BgpSpec]):
     """A bgp stage in the world, driven as the engine does it."""
 
     world: ProviderWorld
     provider: BgpProvider = field(default_factory=BgpProvider)
 
-    async def look(self, settings: BgpSpec) -> tuple[Observation, Change]:
-        ctx = self.world.reading()
-        seen = await self.provider.observe(settings, ctx)
-        return seen, await self.provider.plan(settings, seen, ctx)
-
-    async def up(self, settings: BgpSpec) -> Observation:
-        seen, change = await self.look(settings)
-        return await self.provider.apply(settings, change, self.world.writing()) if change.action.changes else seen
-
-    async def down(self, settings: BgpSpec) -> None:
-        await self.provider.destroy(settings, self.world.writing())
-
-    def written(self) -> list[Command]:
-        return [command for command in self.world.commands if command.effect is Effect.WRITE]
+    @property
+    def drives(self) -> BgpProvider:
+        return self.provider

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from skyspan.contracts.transport import Command, Effect
-from skyspan.contracts.watch import Finding
-from skyspan.model.change import Change, Observation
+from tests.support.driven import Driven
+
 from skyspan.networks.wireguard.provider import WireguardProvider
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.testing.gateway_world import GatewayWorld
@@ -25,30 +24,16 @@ def spec(east: dict[str, Any] | None = None, west: dict[str, Any] | None = None,
 
 
 @dataclass
-class Link:
+class Link(Driven[WireguardSpec]):
     """A stage in the world, driven as the engine does it."""
 
     sites: GatewayWorld
     world: ProviderWorld
     provider: WireguardProvider = field(default_factory=WireguardProvider)
 
-    async def look(self, settings: WireguardSpec) -> tuple[Observation, Change]:
-        ctx = self.world.reading()
-        seen = await self.provider.observe(settings, ctx)
-        return seen, await self.provider.plan(settings, seen, ctx)
-
-    async def up(self, settings: WireguardSpec) -> Observation:
-        seen, change = await self.look(settings)
-        return await self.provider.apply(settings, change, self.world.writing()) if change.action.changes else seen
-
-    async def down(self, settings: WireguardSpec) -> None:
-        await self.provider.destroy(settings, self.world.writing())
-
-    async def diagnosed(self, settings: WireguardSpec) -> tuple[Finding, ...]:
-        return await self.provider.diagnose(settings, self.world.reading())
-
-    def written(self) -> list[Command]:
-        return [command for command in self.world.commands if command.effect is Effect.WRITE]
+    @property
+    def drives(self) -> WireguardProvider:
+        return self.provider
 
     async def wg(self, gateway: str, *what: str) -> str:
         return await self.sites.machines[gateway].sh('wg show all "$@" | cut -f2-', *what)

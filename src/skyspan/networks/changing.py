@@ -1,6 +1,7 @@
-"""What every script that changes a host for a network starts with: a fragment of POSIX sh.
+"""What scripts that change a host for a network have in common: fragments of POSIX sh.
 
-The scripts set `$store`, the folder on the host in which Skyspan keeps its marks, before it.
+The scripts set `$store`, the folder on the host in which Skyspan keeps its marks, before them; those of a link with an
+interface also `$if`, its name, `$state`, the folder of its own marks, `$owner`, and `$forward6`.
 """
 
 from __future__ import annotations
@@ -21,3 +22,53 @@ put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
 """
 """`step WORDS`: what a failure from now on is said to have happened in. `lock`: be alone on the host until the script
 ends. `put FILE`: standard input into a file, by rename."""
+
+LINK = r"""forwarding() { if [ "$1" = 4 ]; then echo /proc/sys/net/ipv4/ip_forward; else echo "$forward6"; fi; }
+present() { ip link show dev "$if" >/dev/null 2>&1; }
+ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
+digest() { sha256sum | cut -d' ' -f1; }
+"""
+"""`forwarding FAMILY`: the file that switches it. `present`: whether there is the interface. `ours`: whether the mark
+says that the link is its owner's. `digest`: that of standard input."""
+
+FORWARD = r"""for family in $families; do
+  file=$(forwarding "$family") record=$store/forward-$family
+  step "recording and setting $file"
+  mkdir -p "$record"
+  if ! [ -e "$record/prior" ]; then put "$record/prior" < "$file"; fi
+  : > "$record/used-by-$if"
+  if [ "$(cat "$file")" != 1 ]; then echo 1 > "$file"; fi
+done
+"""
+"""Forward what `$families` says, recording how it was before the first link."""
+
+FORWARD_BACK = r"""for family in 4 6; do
+  file=$(forwarding $family) record=$store/forward-$family
+  if ! [ -d "$record" ]; then continue; fi
+  step "restoring $file"
+  rm -f "$record/used-by-$if"
+  if ! ls "$record" | grep -q '^used-by-'; then
+    prior=$(cat "$record/prior" 2>/dev/null) || prior=
+    # Not written to when it is so already: in a container it may be read-only.
+    if [ -n "$prior" ] && [ "$(cat "$file")" != "$prior" ]; then echo "$prior" > "$file"; fi
+    rm -rf "$record"
+  fi
+done
+"""
+"""Give forwarding back as it was, with the last link that needs it."""
+
+ROUTE = r"""printf '%s' "$routes" | while read -r prefix source; do
+  step "routing $prefix over $if"
+  ip route replace "$prefix" dev "$if" proto "$proto" ${source:+src "$source"}
+done
+for family in 4 6; do
+  if [ $family = 4 ]; then full=32; else full=128; fi
+  ip -$family route show dev "$if" proto "$proto" | while read -r prefix _; do
+    case $prefix in */*) ;; *) prefix=$prefix/$full;; esac
+    if ! printf '%s' "$routes" | cut -d' ' -f1 | grep -qxF "$prefix"; then
+      ip -$family route delete "$prefix" dev "$if" proto "$proto"
+    fi
+  done
+done
+"""
+"""Have exactly `$routes` (lines of prefix and source address) over the interface, among those marked `$proto`."""

@@ -4,6 +4,9 @@ An `accept` in one base chain does not override a drop in another one of the sam
 Docker sets the policy of FORWARD to drop. Its chain DOCKER-USER is where others may accept before (Docker's manual,
 "Packet filtering and firewalls"); what the link's own table refuses stays refused. IPv4 and IPv6 have a chain each, and
 iptables may be the one of nftables or the legacy one, even both at once.
+
+What belongs to a link is told by the shell functions that go with the fragments: `docker_matches FAMILY` prints it as
+matches of iptables, one rule a line; `knows` succeeds when a listing on standard input names the link.
 """
 
 from __future__ import annotations
@@ -11,7 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from skyspan.contracts.watch import Cause, Finding
 from skyspan.model.change import Action, ResourceChange
+
+BY_INTERFACE = r"""
+docker_matches() { printf '%s\n' "-i $if" "-o $if"; }
+knows() { grep -qF -e "\"$if\"" -e " $if "; }
+"""
+"""What belongs to a link that has an interface of its own, `$if`."""
 
 FORWARDING = r"""
 # The commands for the chains DOCKER-USER there are. Asking the legacy command would load its tables.
@@ -26,18 +36,18 @@ docker_filters() {
     if "$filter" -w -n -L DOCKER-USER >/dev/null 2>&1; then echo "$filter"; fi
   fi
 }
-docker_rule() { "$1" -w "$2" DOCKER-USER "$3" "$if" -m comment --comment "$table" -j ACCEPT; }
+docker_rule() { "$1" -w "$2" DOCKER-USER $3 -m comment --comment "$table" -j ACCEPT; }
 """
-"""What the others need. They read `$if` and `$table`; the table's name marks the rules as the link's."""
+"""What the others need. They read `$table`, whose name marks the rules as the link's."""
 
 ADMIT = r"""
 admit_forwarding() {
   for family in 4 6; do
     for filter in $(docker_filters $family); do
-      for way in -i -o; do
+      docker_matches $family | while read -r match; do
         case " $1 " in
-          *" $family "*) docker_rule "$filter" -C $way 2>/dev/null || docker_rule "$filter" -I $way;;
-          *) while docker_rule "$filter" -D $way 2>/dev/null; do :; done;;
+          *" $family "*) docker_rule "$filter" -C "$match" 2>/dev/null || docker_rule "$filter" -I "$match";;
+          *) while docker_rule "$filter" -D "$match" 2>/dev/null; do :; done;;
         esac
       done
     done
@@ -47,12 +57,16 @@ admit_forwarding() {
 """`admit_forwarding "4 6"`: have Docker's chains of these families, and no others, let the link through."""
 
 LOOK = r"""
+docker_admits() { # FILTER FAMILY: whether all of the link's rules are there
+  matches=$(docker_matches "$2")
+  if [ -z "$matches" ]; then return 1; fi
+  printf '%s\n' "$matches" | while read -r match; do docker_rule "$1" -C "$match" 2>/dev/null || exit 1; done
+}
 look_at_forwarding() {
   echo @docker
   for family in 4 6; do
     for filter in $(docker_filters $family); do
-      found=no
-      if docker_rule "$filter" -C -i 2>/dev/null && docker_rule "$filter" -C -o 2>/dev/null; then found=yes; fi
+      if docker_admits "$filter" $family; then found=yes; else found=no; fi
       echo "$family ${filter##*/} $found"
     done
   done
@@ -62,7 +76,7 @@ look_at_forwarding() {
     $1 == "chain" { chain = $2 }
     /hook forward/ && /policy drop/ { print family, name, chain }' |
     while read -r family name chain; do
-      if ! nft list table "$family" "$name" 2>/dev/null | grep -qF "\"$if\""; then
+      if ! nft list table "$family" "$name" 2>/dev/null | knows; then
         case $family in inet) set -- 4 6;; ip6) set -- 6;; *) set -- 4;; esac
         for version in "$@"; do echo "$version $family $name $chain"; done
       fi
@@ -72,7 +86,7 @@ look_at_forwarding() {
     if grep -qsx filter /proc/net/${names}_tables_names; then
       filter=$(command -v $tool-legacy || command -v $tool) || continue
       rules=$("$filter" -w -S 2>/dev/null) || continue
-      if printf '%s' "$rules" | grep -qx -e '-P FORWARD DROP' && ! printf '%s' "$rules" | grep -qF " $if "; then
+      if printf '%s' "$rules" | grep -qx -e '-P FORWARD DROP' && ! printf '%s' "$rules" | knows; then
         echo "$family ${filter##*/} FORWARD"
       fi
     fi
@@ -80,7 +94,7 @@ look_at_forwarding() {
 }
 """
 """Print two sections: `@docker`, whether each chain DOCKER-USER lets the link through; `@drops`, chains that drop what
-is forwarded while their table has no rule for the interface."""
+is forwarded while their table has no rule for the link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +128,29 @@ def unlike(host: str, families: Sequence[int], seen: Filters) -> Iterator[Resour
 
 
 def dropping(families: Sequence[int], seen: Filters) -> Iterator[str]:
-    """In words, whose chains drop what this link forwards, beside those that the link opens itself."""
-    opened = {family for family, _ in seen.docker}
+    """In words, whose chains drop what this link forwards, beside Docker's, which the link opens itself."""
+    opened = {(family, chain) for family, tool in seen.docker for chain in _forward_chains(family, tool)}
     for family, chain in seen.drops:
-        if family in families and family not in opened:
+        if family in families and (family, chain) not in opened:
             yield f"the chain {chain} drops what is forwarded over IPv{family}, and no rule of its table names the link"
+
+
+def _forward_chains(family: int, tool: str) -> tuple[str, ...]:
+    """The chain in which Docker drops, as `LOOK` prints it; a tool without a suffix may be the one or the other."""
+    by_nft = "ip filter FORWARD" if family == 4 else "ip6 filter FORWARD"
+    return (f"{tool} FORWARD",) if tool.endswith("-legacy") else (by_nft, f"{tool} FORWARD")
+
+
+def findings(host: str, families: Sequence[int], seen: Filters, link: tuple[str, str]) -> Iterator[Finding]:
+    """Whatever there drops what this link forwards. `link` is what Docker does not let through, and what would have to
+    be accepted, in words."""
+    name, way = link
+    again = "skyspan up puts the link's rules there"
+    for item in unlike(host, families, seen):
+        if item.action is Action.CREATE:
+            chain = item.address.partition(": ")[2]
+            words = f"Docker drops what is forwarded, and its chain {chain} does not let {name} through"
+            yield Finding(Cause.FORWARD_DROPPED, host, words, again)
+    for words in dropping(families, seen):
+        hint = f"there, accept {way}: an accept of the link's own does not help"
+        yield Finding(Cause.FORWARD_DROPPED, host, words, hint)

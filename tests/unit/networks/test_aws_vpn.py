@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tests.support.cloud_vpn import FACTS
 
 from skyspan.contracts.host import Host
 from skyspan.contracts.watch import Cause
@@ -25,12 +26,12 @@ from skyspan.networks.awsvpn.spec import AwsVpnSpec, Facts
 from skyspan.networks.awsvpn.tunnels import plan_tunnels, planes_of, sessions_of, settings_digest
 from skyspan.networks.awsvpn.watching import causes, repairs
 from skyspan.networks.bgp.speaking import plan_instances
+from skyspan.networks.docker import NO_FILTERS, Filters
 from skyspan.networks.firewall import Address
 from skyspan.networks.ipsec.config import connection, files
 from skyspan.networks.ipsec.link import EndState
 from skyspan.networks.ipsec.parse import Child, Probe, Session, Survey
 from skyspan.networks.ipsec.spec import Plane
-from skyspan.testing.cloud_vpn import FACTS
 
 ADDRESS = DeploymentAddress("default", "hybrid").stage("vpn")
 
@@ -213,7 +214,15 @@ def test_bgp_speaks_through_both_tunnels_with_strict_lists() -> None:
         assert item.device == "ipsec0"
 
 
-def survey(end: EndState, *, answers: bool = True, session: bool = True, passes: bool = True, log: str = "") -> Survey:
+def survey(
+    end: EndState,
+    *,
+    answers: bool = True,
+    session: bool = True,
+    passes: bool = True,
+    log: str = "",
+    filters: Filters = NO_FILTERS,
+) -> Survey:
     child = Child("INSTALLED", end.local_selectors, end.remote_selectors, 10, 1000)
     return Survey(
         tools={"answers": answers},
@@ -227,6 +236,7 @@ def survey(end: EndState, *, answers: bool = True, session: bool = True, passes:
         probes=tuple(Probe(end.peer_addresses[0], size, passes) for size in (36, end.mtu)),
         way=(f"{end.peer_addresses[0]} dev ipsec0 src {end.addresses[0]}",),
         log=log,
+        filters=filters,
     )
 
 
@@ -246,6 +256,10 @@ def test_what_is_wrong_is_told_of_the_tunnel_or_of_both_or_of_the_host() -> None
     assert both.words.startswith("both tunnels are down: ")
     (host,) = causes(view({"answers": False}, {"answers": False}))
     assert (host.cause, host.words) == (Cause.DAEMON_DOWN, "charon does not run")
+    shut = {"filters": Filters({(4, "iptables-nft"): False})}
+    (docker,) = causes(view(shut, shut))
+    assert (docker.cause, docker.where) == (Cause.FORWARD_DROPPED, "lab-gw")
+    assert docker.words.startswith("both tunnels pass nothing on: Docker drops what is forwarded")
     name = ends(spec())[0].name
     refused = f"1 09[IKE] <{name}|3> received AUTHENTICATION_FAILED notify error"
     (key,) = causes(view({"session": False, "log": refused}, {}))

@@ -16,8 +16,10 @@ from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Action
 from skyspan.model.error import SpecError, ToolMissingError
 from skyspan.model.secret import Secret
+from skyspan.networks.docker import NO_FILTERS, Filters
 from skyspan.networks.ipsec import compare
 from skyspan.networks.ipsec.certificates import DAY_S, issue, new_ca
+from skyspan.networks.ipsec.config import boot_files
 from skyspan.networks.ipsec.diagnose import findings, sign_of
 from skyspan.networks.ipsec.keys import Keys
 from skyspan.networks.ipsec.link import plan_ends
@@ -81,7 +83,8 @@ def text(**parts: str) -> str:
         "forward": "4 1\n6 0",
         "probes": "10.255.42.55 36 yes\n10.255.42.55 1400 no",
         "way": "10.255.42.55 dev ipsec0 table 220 src 10.255.42.54",
-        "drops": "ip filter",
+        "docker": "4 iptables-nft no",
+        "drops": "4 ip filter FORWARD",
         "log": "@ is no section here\n-- initiate --",
     }
     return "".join(f"@{name}\n{content}\n" for name, content in (sections | parts).items())
@@ -101,7 +104,7 @@ def test_a_survey_is_read_whole() -> None:
     assert [(own.prefix, own.source) for own in seen.own_routes] == [("10.2.0.0/16", "10.1.0.1")]
     assert seen.forwarding == {4: True, 6: False}
     assert [probe.answered for probe in seen.probes] == [True, False]
-    assert seen.dropping == ("ip filter",)
+    assert seen.filters == Filters({(4, "iptables-nft"): False}, ((4, "ip filter FORWARD"),))
     assert "@ is no section here" in seen.log
 
 
@@ -218,7 +221,7 @@ def look(*planes: Plane, **settings: Any) -> Look:
                 for probe in parts.probes
             ),
             way=tuple(f"{address} dev {end.interface} src x" for address in end.peer_addresses),
-            dropping=(),
+            filters=NO_FILTERS,
         )
         seen.append(replace(parts, own_routes=compare.routes_of(end, parts)))
     return replace(made, seen=tuple(seen))
@@ -357,7 +360,8 @@ def test_every_cause_is_found_where_it_is() -> None:
         (small_lost(whole, 0), Cause.RETURN_ROUTE_MISSING, "east"),
         (deaf, Cause.UNREACHABLE, "east"),
         (altered(whole, 1, forwarding={4: False}), Cause.FORWARD_DROPPED, "west"),
-        (altered(whole, 1, dropping=("ip filter",)), Cause.FORWARD_DROPPED, "west"),
+        (altered(whole, 1, filters=Filters({}, ((4, "ip filter FORWARD"),))), Cause.FORWARD_DROPPED, "west"),
+        (altered(whole, 1, filters=Filters({(4, "iptables-nft"): False})), Cause.FORWARD_DROPPED, "west"),
         (altered(whole, 1, digests={**whole.seen[1].digests, "table": "x"}), Cause.FORWARD_DROPPED, "west"),
     ]
     for case, cause, where in cases:
@@ -425,3 +429,41 @@ def test_somebody_elses_names_addresses_and_routes_are_refused() -> None:
 
 def _routed(device: str) -> str:
     return json.dumps([{"dst": "10.2.0.0/16", "dev": device, "protocol": "241"}])
+
+
+@pytest.mark.parametrize(
+    ("plane", "into", "out_of"),
+    [
+        ("route", f"-d 10.2.0.0/16 -o {NAME}", f"-s 10.2.0.0/16 -i {NAME}"),
+        ("userspace", "-d 10.2.0.0/16 -o ipsec0", "-s 10.2.0.0/16 -i ipsec0"),
+        (
+            "policy",
+            "-d 10.2.0.0/16 -m policy --dir out --pol ipsec",
+            "-s 10.2.0.0/16 -m policy --dir in --pol ipsec",
+        ),
+    ],
+)
+def test_docker_lets_through_what_is_the_links_and_no_more(plane: Plane, into: str, out_of: str) -> None:
+    (end, _) = look(plane, plane).ends
+    assert {f"4 {into}", f"4 {out_of}"} < set(end.admitted)
+    assert end.admitted_families == (4,)
+    assert len(end.admitted) == 4, "the tunnel's address too"
+    boot = boot_files(end, (), ())["boot"]
+    assert f"through iptables {into} " in boot
+    assert "ip6tables" not in boot
+
+
+def test_rules_that_docker_has_for_other_prefixes_are_a_difference() -> None:
+    whole = look()
+    (end, survey) = whole.ends[0], whole.seen[0]
+
+    def differing(**changes: Any) -> list[str]:
+        changed = replace(survey, **changes)
+        return [item.address for item in compare.differences(end, whole.files(end), whole.session(), changed)]
+
+    chain = {(4, "iptables-nft"): True}
+    right = {**survey.digests, "admitted": compare.digest_of(end.admitted_text)}
+    assert not differing()
+    assert not differing(filters=Filters(chain), digests=right)
+    assert differing(filters=Filters(chain)) == ["east: DOCKER-USER"]
+    assert differing(filters=Filters({(4, "iptables-nft"): False})) == ["east: DOCKER-USER of iptables-nft"]

@@ -270,6 +270,12 @@ ip link show dev sky-e18e513a >/dev/null 2>&1 || ip link add dev sky-e18e513a ty
 ip link set dev sky-e18e513a mtu 1400 up
 ip address replace 10.255.42.54/32 dev sky-e18e513a
 ip route replace 10.2.0.0/16 dev sky-e18e513a proto 241 src 10.1.0.1
+through() { tool=$1; shift; ! $tool -w -n -L DOCKER-USER >/dev/null 2>&1 || \
+$tool -w -C DOCKER-USER "$@" 2>/dev/null || $tool -w -I DOCKER-USER "$@"; }
+through iptables -s 10.2.0.0/16 -i sky-e18e513a -m comment --comment skyspan-sky-e18e513a -j ACCEPT
+through iptables -d 10.2.0.0/16 -o sky-e18e513a -m comment --comment skyspan-sky-e18e513a -j ACCEPT
+through iptables -s 10.255.42.55/32 -i sky-e18e513a -m comment --comment skyspan-sky-e18e513a -j ACCEPT
+through iptables -d 10.255.42.55/32 -o sky-e18e513a -m comment --comment skyspan-sky-e18e513a -j ACCEPT
 """
 
 
@@ -292,19 +298,20 @@ table inet skyspan-sky-e18e513a
 delete table inet skyspan-sky-e18e513a
 table inet skyspan-sky-e18e513a {
 	chain clamp {
-		type filter hook forward priority mangle; policy accept;
-		ip saddr { 10.2.0.0/16, 10.255.42.55 } tcp flags & (syn | rst) == syn tcp option maxseg size > 1360 \
-tcp option maxseg size set 1360
-		ip daddr { 10.2.0.0/16, 10.255.42.55 } tcp flags & (syn | rst) == syn tcp option maxseg size > 1360 \
-tcp option maxseg size set 1360
+		ip saddr { 10.2.0.0/16, 10.255.42.55 } tcp option maxseg size > 1360 tcp option maxseg size set 1360
+		ip daddr { 10.2.0.0/16, 10.255.42.55 } tcp option maxseg size > 1360 tcp option maxseg size set 1360
 	}
 	chain input {
 		type filter hook input priority filter; policy accept;
+		ip saddr != 10.2.0.0/16 ip saddr != 10.255.42.55 accept
 		iifname != "ipsec0" ip saddr { 10.2.0.0/16, 10.255.42.55 } drop
 		ip saddr { 10.2.0.0/16, 10.255.42.55 } goto arrived
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
+		tcp flags & (syn | rst) == syn jump clamp
+		ct state established ip daddr 10.1.0.0/16 iifname "ipsec0" accept
+		ct state established ip saddr 10.1.0.0/16 oifname "ipsec0" accept
 		iifname != "ipsec0" ip saddr { 10.2.0.0/16, 10.255.42.55 } drop
 		oifname != "ipsec0" ip daddr { 10.2.0.0/16, 10.255.42.55 } goto refused
 		ip saddr { 10.2.0.0/16, 10.255.42.55 } goto passing
@@ -312,6 +319,7 @@ tcp option maxseg size set 1360
 	}
 	chain output {
 		type filter hook output priority filter; policy accept;
+		ip daddr != 10.2.0.0/16 ip daddr != 10.255.42.55 accept
 		oifname != "ipsec0" ip daddr { 10.2.0.0/16, 10.255.42.55 } goto refused
 	}
 	chain arrived {

@@ -360,13 +360,20 @@ def test_a_filter_of_others_that_drops_is_named_by_the_diagnosis() -> None:
     for filters, words in (
         (Filters({(4, "iptables-nft"): False}), "its chain DOCKER-USER of iptables-nft does not let wg-lab through"),
         (Filters({}, ((4, "ip filter FORWARD"),)), "the chain ip filter FORWARD drops what is forwarded over IPv4"),
+        # Docker's chain opens Docker's own filter and nobody else's.
+        (Filters({(4, "iptables-nft"): True}, ((4, "inet theirs way"),)), "the chain inet theirs way drops"),
+        (Filters({(4, "iptables-legacy"): True}, ((4, "ip filter FORWARD"),)), "the chain ip filter FORWARD drops"),
     ):
         shut = replace(seen(), filters=filters)
         found = [item for item in diagnosis(Scene(ends, KEYS, (shut, shut))) if item.cause is Cause.FORWARD_DROPPED]
         assert [item.where for item in found] == ["east-gw", "west-gw"]
         assert all(words in item.words for item in found)
-    fine = replace(seen(), filters=Filters({(4, "iptables-nft"): True}, ((6, "ip6 filter FORWARD"),)))
-    assert Cause.FORWARD_DROPPED not in [item.cause for item in diagnosis(Scene(ends, KEYS, (fine, fine)))]
+    for tool, drops in (
+        ("iptables-nft", ((6, "ip6 filter FORWARD"), (4, "ip filter FORWARD"))),
+        ("iptables-legacy", ((4, "iptables-legacy FORWARD"),)),
+    ):
+        fine = replace(seen(), filters=Filters({(4, tool): True}, drops))
+        assert Cause.FORWARD_DROPPED not in [item.cause for item in diagnosis(Scene(ends, KEYS, (fine, fine)))]
 
 
 def refused(survey: Survey, end: EndState = EAST) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.watch import Finding, Passage, Repair
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.diagnostic import Diagnostic
-from skyspan.model.error import NotReadyError, StageError
-from skyspan.model.value import digest
+from skyspan.model.error import NotReadyError
 from skyspan.networks import preflight
 from skyspan.networks.awsvpn import observation, watching
 from skyspan.networks.awsvpn.looking import look, planned, view_of
@@ -25,6 +25,7 @@ from skyspan.networks.ipsec import compare, hosts
 from skyspan.networks.ipsec.keys import Memory, forget, recall, remember
 from skyspan.networks.ipsec.parse import Survey
 from skyspan.networks.legs import summary
+from skyspan.networks.lifecycle import Removal, Wish, change_to, remove_each, told
 from skyspan.networks.looking import all_of
 
 RENUMBER = "give the aws_vpn_connection another `tunnel1_inside_cidr` and `tunnel2_inside_cidr`"
@@ -56,32 +57,22 @@ class AwsVpnProvider:
     async def plan(self, spec: AwsVpnSpec, seen: Observation, ctx: ReadContext) -> Change:
         ends = plan_tunnels(spec, ctx.address, ctx.hosts)
         memory = await recall(ctx.kept) or Memory()
-        settings = settings_digest(spec, ends)
-        action, reason = Action.UPDATE, seen.reason
-        found: tuple[ResourceChange, ...] = ()
-        if not seen.exists:
-            action, found = Action.CREATE, tuple(item for end in ends for item in compare.creation(end))
-            if spec.bgp is not None:
-                found = (*found, ResourceChange(f"{spec.host}: routing daemon", Action.CREATE))
-        elif seen.drifted:
-            found = seen.drift
-        elif memory.applied == settings:
-            # Nothing differs: tunnels that only carry no traffic are waited for, and the failing leg named.
-            if seen.healthy:
-                return Change.none(seen)
-        else:
-            found = (await look(spec, ctx, probe=False)).differences()
-            reason = "its settings changed" if memory.applied else "an apply did not come to its end"
-        leaving = [ResourceChange(f"{host}: both tunnels", Action.DESTROY) for host in _leaving(memory, spec)]
-        listed = (*found, *leaving)
-        return Change(
-            action,
-            reason,
-            listed,
-            based_on=seen.fingerprint,
-            meaning=digest([action.value, [(item.address, item.action.value) for item in listed], settings]),
+        made = [item for end in ends for item in compare.creation(end)]
+        if spec.bgp is not None:
+            made.append(ResourceChange(f"{spec.host}: routing daemon", Action.CREATE))
+
+        async def differences() -> Sequence[ResourceChange]:
+            return (await look(spec, ctx, probe=False)).differences()
+
+        leaving = (f"{host}: both tunnels" for host in _leaving(memory, spec))
+        wish = Wish(
+            settings=settings_digest(spec, ends),
+            applied=memory.applied,
+            creation=made,
+            leaving=tuple(ResourceChange(address, Action.DESTROY) for address in leaving),
             outputs=certain_outputs(ends),
         )
+        return await change_to(wish, seen, differences)
 
     async def apply(self, spec: AwsVpnSpec, change: Change, ctx: StageContext) -> Observation:
         for tunnel in spec.facts.tunnels:
@@ -90,6 +81,7 @@ class AwsVpnProvider:
         spoke = await recall_bgp(ctx.kept) is not None
         for end, survey in zip(ends, seen, strict=True):
             compare.refuse_collisions(end, _unlearned(survey) if spoke else survey, RENUMBER)
+        hosts.tell_drops(ends[:1], seen[:1], ctx)
         before = await recall(ctx.kept) or Memory()
         settings = settings_digest(spec, ends)
         # Before the host is touched, so that destroy knows where to look; other settings do not count as applied.
@@ -130,17 +122,8 @@ class AwsVpnProvider:
         await take_away(ctx)
         if memory is None:
             return
-        failed: dict[str, StageError] = {}
-        for host in memory.places:
-            address = f"{host}: both tunnels"
-            ctx.report.progress(address, Action.DESTROY.value, "started")
-            try:
-                await _remove(host, ctx)
-            except StageError as error:
-                failed[host] = error
-            ctx.report.progress(address, Action.DESTROY.value, "failed" if host in failed else "done")
-        if failed:
-            raise next(iter(failed.values()))
+        removals = [Removal(host, f"{host}: both tunnels", partial(_remove, host, ctx)) for host in memory.places]
+        await remove_each("the link", removals, ctx)
         await forget(ctx.kept)
 
     async def stop(self, spec: AwsVpnSpec, ctx: StageContext) -> None:
@@ -211,13 +194,6 @@ async def _converge(view: View, ctx: StageContext) -> None:
     if not items:
         ctx.report.line("apply: both tunnels are as they are to be")
         return
-    for item in items:
-        ctx.report.progress(item.address, item.action.value, "started", item.note)
-    ended = "failed"
-    try:
+    with told(items, ctx):
         for one in view.looks:
             await hosts.converge(one.ends[0], one, ctx)
-        ended = "done"
-    finally:
-        for item in items:
-            ctx.report.progress(item.address, item.action.value, ended)

@@ -193,6 +193,9 @@ class AwsVpnSpec(Spec):
     """Services in the cloud (`address:port`, TCP) that the link is only ready with: each is dialled from the host."""
     ready_within: Seconds = 60.0
     """How long the tunnels may take to carry traffic."""
+    confirm_within: Annotated[Seconds, Field(ge=1)] = 60.0
+    """A host whose tunnel was changed puts firewall, connection and routes back as they were after so long, unless
+    Skyspan reaches it again and confirms: a mistake, or the end of Skyspan itself, locks nobody out."""
 
     @property
     def admissions(self) -> tuple[Admission, ...]:

@@ -118,6 +118,7 @@ def _tunnel(
         firewall=ruleset(end_filter),
         families=(4,),
         sudo=host.user != "root",
+        confirm_within=spec.confirm_within,
         learned=spec.bgp is not None,
     )
 

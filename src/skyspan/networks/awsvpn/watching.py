@@ -91,7 +91,8 @@ def causes(view: View) -> Iterator[Finding]:
     heads = [found[0] for found in told.values() if found]
     alike = {Cause.UNREACHABLE if one.cause in _SILENT else one.cause for one in heads}
     if len(heads) == len(view.looks) and len(alike) == 1:
-        yield _for_cloud(heads[0], f"both tunnels are down: {heads[0].words}")
+        state = "pass nothing on" if heads[0].cause is Cause.FORWARD_DROPPED else "are down"
+        yield _for_cloud(heads[0], f"both tunnels {state}: {heads[0].words}")
         return
     for name, found in told.items():
         for one in found:

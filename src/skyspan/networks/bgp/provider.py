@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
@@ -11,7 +12,6 @@ from skyspan.contracts.watch import Finding, Passage, Repair
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.error import NotReadyError, StageError
 from skyspan.model.secret import Secret
-from skyspan.model.value import digest
 from skyspan.networks.bgp import compare, diagnosis, frr, hosts, watch
 from skyspan.networks.bgp.compare import Made
 from skyspan.networks.bgp.memory import Memory, forget, recall, remember
@@ -21,6 +21,7 @@ from skyspan.networks.bgp.ready import Way, legs_of, ping_legs, sites_of, ways_b
 from skyspan.networks.bgp.speaking import Instance, identity_of, plan_instances, settings_digest
 from skyspan.networks.bgp.spec import BgpSpec
 from skyspan.networks.legs import Leg, summary
+from skyspan.networks.lifecycle import Removal, Wish, change_to, remove_each, told
 from skyspan.networks.looking import all_of
 
 _PAUSE_S = 0.3
@@ -63,31 +64,19 @@ class BgpProvider:
     async def plan(self, spec: BgpSpec, seen: Observation, ctx: ReadContext) -> Change:
         instances = plan_instances(spec, ctx.address, ctx.hosts)
         memory = await recall(ctx.kept) or Memory()
-        settings = settings_digest(spec)
-        action, reason = Action.UPDATE, seen.reason
-        found: tuple[ResourceChange, ...] = ()
-        if not seen.exists:
-            action = Action.CREATE
-            found = tuple(item for instance in instances for item in compare.creation(instance))
-        elif seen.drifted:
-            found = seen.drift
-        elif memory.applied == settings:
-            # Nothing differs: sessions that only do not come up are waited for, and the failing leg named.
-            if seen.healthy:
-                return Change.none(seen)
-        else:
-            found = Look(instances, await hosts.survey(instances, ctx)).differences()
-            reason = "its settings changed" if memory.applied else "an apply did not come to its end"
-        leaving = [ResourceChange(f"{host}: routing daemon", Action.DESTROY) for host in _leaving(memory, instances)]
-        listed = (*found, *leaving)
-        return Change(
-            action,
-            reason,
-            listed,
-            based_on=seen.fingerprint,
-            meaning=digest([action.value, [(item.address, item.action.value) for item in listed], settings]),
+
+        async def differences() -> Sequence[ResourceChange]:
+            return Look(instances, await hosts.survey(instances, ctx)).differences()
+
+        leaving = (f"{host}: routing daemon" for host in _leaving(memory, instances))
+        wish = Wish(
+            settings=settings_digest(spec),
+            applied=memory.applied,
+            creation=tuple(item for instance in instances for item in compare.creation(instance)),
+            leaving=tuple(ResourceChange(address, Action.DESTROY) for address in leaving),
             outputs=certain_outputs(instances),
         )
+        return await change_to(wish, seen, differences)
 
     async def apply(self, spec: BgpSpec, change: Change, ctx: StageContext) -> Observation:
         instances = plan_instances(spec, ctx.address, ctx.hosts)
@@ -166,20 +155,12 @@ async def take_away(ctx: StageContext) -> None:
     memory = await recall(ctx.kept)
     if memory is None:
         return
-    failed: dict[str, StageError] = {}
-
-    async def remove(host: str) -> None:
-        address = f"{host}: routing daemon {identity_of(ctx.address)}"
-        ctx.report.progress(address, Action.DESTROY.value, "started")
-        try:
-            await hosts.remove(host, identity_of(ctx.address), str(ctx.address), ctx)
-        except StageError as error:
-            failed[host] = error
-        ctx.report.progress(address, Action.DESTROY.value, "failed" if host in failed else "done")
-
-    await all_of(remove(host) for host in memory.places)
-    if failed:
-        raise _left(memory.places, failed)
+    identity, owner = identity_of(ctx.address), str(ctx.address)
+    removals = [
+        Removal(host, f"{host}: routing daemon {identity}", partial(hosts.remove, host, identity, owner, ctx))
+        for host in memory.places
+    ]
+    await remove_each("the routing daemon", removals, ctx)
     await forget(ctx.kept)
 
 
@@ -214,17 +195,8 @@ def _work(instance: Instance, seen: Survey, memory: Memory) -> _Work:
 
 
 async def _switch(item: _Work, ctx: StageContext) -> None:
-    listed = tuple(compare.differences(item.instance, item.seen))
-    for change in listed:
-        ctx.report.progress(change.address, change.action.value, "started", change.note)
-    try:
+    with told(tuple(compare.differences(item.instance, item.seen)), ctx):
         await hosts.switch(item.instance, item.made, item.seen, item.change, ctx)
-    except StageError:
-        for change in listed:
-            ctx.report.progress(change.address, change.action.value, "failed")
-        raise
-    for change in listed:
-        ctx.report.progress(change.address, change.action.value, "done")
 
 
 async def _legs(
@@ -262,16 +234,3 @@ async def _until_ready(
                 hint=next((item.hint for item in causes if item.hint), "give it more time with `ready_within`"),
             )
         await ctx.clock.sleep(_PAUSE_S)
-
-
-def _left(places: Sequence[str], failed: Mapping[str, StageError]) -> StageError:
-    """The error of a destroy that could not reach every host."""
-    gone = [host for host in places if host not in failed]
-    first = next(iter(failed.values()))
-    done = f"removed from {', '.join(gone)}, but " if gone else ""
-    return type(first)(
-        f"the routing daemon is {done}not from {', '.join(failed)}: {first.summary}",
-        detail="\n".join(part for error in failed.values() for part in (error.summary, error.detail) if part),
-        hint=first.hint or f"destroy again when {', '.join(failed)} can be reached",
-        retry=first.retry,
-    )

@@ -74,8 +74,15 @@ def converge_command(end: EndState, files: Secret, addresses: tuple[str, ...], r
         "yes" if end.initiates else "no",
         CHILD,
         str(PATIENCE_S),
+        end.admitted_text,
+        f"{end.confirm_within:g}",
     )
     return Command(_shell(scripts.CONVERGE, _names(end), arguments), stdin=files, timeout_s=CHANGE_TIMEOUT_S)
+
+
+def confirm_command(end: EndState) -> Command:
+    """Say that the host can still be reached, so that it keeps what was changed."""
+    return Command(_shell(scripts.CONFIRMED, _names(end), ()), timeout_s=LOOK_TIMEOUT_S)
 
 
 def initiate_command(end: EndState) -> Command:

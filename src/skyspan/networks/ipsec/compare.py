@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from skyspan.model.change import Action, ResourceChange
 from skyspan.model.error import SpecError, ToolMissingError
+from skyspan.networks import docker
 from skyspan.networks.firewall import Address
 from skyspan.networks.ipsec.link import ROUTE_PROTOCOL, EndState
 from skyspan.networks.ipsec.parse import OwnRoute, Survey, carrier, userspace_runs
@@ -221,6 +222,15 @@ def differences(end: EndState, files: Mapping[str, str], session: str, seen: Sur
     for family in end.families:
         if not seen.forwarding.get(family, False):
             yield ResourceChange(f"{end.host}: forwarding of IPv{family}", Action.UPDATE, "off")
+    yield from _docker_differs(end, seen)
+
+
+def _docker_differs(end: EndState, seen: Survey) -> Iterator[ResourceChange]:
+    """The host compares its chains with what it wrote down; whether that is what is wanted is another question."""
+    missing = tuple(docker.unlike(end.host, end.admitted_families, seen.filters))
+    yield from missing
+    if seen.filters.docker and not missing and seen.digests.get("admitted") != digest_of(end.admitted_text):
+        yield ResourceChange(f"{end.host}: DOCKER-USER", Action.UPDATE, "lets through what was declared before")
 
 
 def _files_differ(files: Mapping[str, str], seen: Survey) -> bool:

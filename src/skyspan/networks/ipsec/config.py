@@ -205,12 +205,14 @@ def boot_files(end: EndState, addresses: Sequence[str], routes: Sequence[tuple[s
             f"ip route replace {prefix} dev {end.name} proto {ROUTE_PROTOCOL}{f' src {source}' if source else ''}"
             for prefix, source in routes
         ),
+        *_let_through(end),
         "",
     )
     unit = (
         "[Unit]",
         f"Description=Skyspan link {end.owner}",
-        "After=network-pre.target",
+        # Docker that is up first has the chain that the script looks for.
+        "After=network-pre.target docker.service",
         "Before=strongswan.service strongswan-swanctl.service strongswan-starter.service",
         "[Service]",
         "Type=oneshot",
@@ -221,6 +223,18 @@ def boot_files(end: EndState, addresses: Sequence[str], routes: Sequence[tuple[s
         "",
     )
     return {"boot": "\n".join(script), "unit": "\n".join(unit)}
+
+
+def _let_through(end: EndState) -> Iterator[str]:
+    """Docker that is up first drops what is forwarded; one that comes later leaves its chain DOCKER-USER as it is."""
+    if end.admitted:
+        yield (
+            "through() { tool=$1; shift; ! $tool -w -n -L DOCKER-USER >/dev/null 2>&1 || "
+            '$tool -w -C DOCKER-USER "$@" 2>/dev/null || $tool -w -I DOCKER-USER "$@"; }'
+        )
+    for version, _, matches in (line.partition(" ") for line in end.admitted):
+        tool = "iptables" if version == "4" else "ip6tables"
+        yield f"through {tool} {matches} -m comment --comment {end.table} -j ACCEPT"
 
 
 def bundle(content: dict[str, str]) -> Secret:

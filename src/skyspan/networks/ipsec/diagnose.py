@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from skyspan.contracts.watch import Cause, Finding
+from skyspan.networks import docker
 from skyspan.networks.ipsec.certificates import DAY_S
 from skyspan.networks.ipsec.link import EndState
 from skyspan.networks.ipsec.observation import Look
@@ -192,8 +193,5 @@ def _traffic(end: EndState, pairs: Sequence[tuple[EndState, Survey]], seen: Surv
     if seen.digests.get("table") != seen.digests.get("loaded"):
         words = f"the firewall table {end.table} was changed or removed"
         yield Finding(Cause.FORWARD_DROPPED, end.host, words, "`skyspan up` loads it")
-    for table in seen.dropping:
-        words = f"the firewall table {table} drops what is forwarded and names none of the link's prefixes"
-        prefixes = ", ".join(map(str, end.there))
-        hint = f"accept {prefixes} in both directions there (for Docker: in the chain DOCKER-USER)"
-        yield Finding(Cause.FORWARD_DROPPED, end.host, words, hint)
+    through = (f"the link {end.name}", f"{', '.join(map(str, end.there))} in both directions")
+    yield from docker.findings(end.host, end.admitted_families, seen.filters, through)

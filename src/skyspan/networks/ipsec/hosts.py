@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from skyspan.contracts.context import ReadContext, StageContext
-from skyspan.contracts.transport import Command, Completed
+from skyspan.contracts.transport import Command, Completed, Stream
 from skyspan.model.error import SpecError, StageError, ToolFailedError, ToolMissingError
 from skyspan.model.secret import MASK, Secret
+from skyspan.networks import docker
+from skyspan.networks.confirming import confirm
 from skyspan.networks.ipsec import commands
 from skyspan.networks.ipsec.compare import DAEMON_PACKAGES, addresses_of, plane_of, refuse_missing_tools, routes_of
 from skyspan.networks.ipsec.config import boot_files, bundle
@@ -34,6 +36,13 @@ async def planned(spec: IpsecSpec, ctx: ReadContext, *, probe: bool) -> tuple[tu
     return decided, seen
 
 
+def tell_drops(ends: Sequence[EndState], seen: Sequence[Survey], ctx: StageContext) -> None:
+    """Say beforehand whose filters drop what the link forwards."""
+    for end, found in zip(ends, seen, strict=True):
+        for words in docker.dropping(end.admitted_families, found.filters):
+            ctx.report.line(f"{end.host}: {words}", Stream.ERR)
+
+
 async def survey(ends: Sequence[EndState], ctx: ReadContext, *, probe: bool) -> list[Survey]:
     """Look at every end, with one command each."""
     return await all_of(_look(end, ctx, probe=probe) for end in ends)
@@ -54,7 +63,8 @@ async def _look(end: EndState, ctx: ReadContext, *, probe: bool) -> Survey:
 
 
 async def converge(end: EndState, look: Look, ctx: StageContext) -> None:
-    """Make an end what it is to be; what is so already is not disturbed. The end that calls makes the session."""
+    """Make an end what it is to be, and have the host keep it; what is so already is not disturbed. The end that calls
+    makes the session."""
     ctx.report.line(f"apply: {end.name} on {end.host} ({end.plane}){', which calls' if end.initiates else ''}")
     seen = look.seen[look.ends.index(end)]
     addresses, routes = addresses_of(end, seen), routes_of(end, seen)
@@ -62,6 +72,10 @@ async def converge(end: EndState, look: Look, ctx: StageContext) -> None:
     content = look.files(end) | {"session": look.session()} | boot
     command = commands.converge_command(end, bundle(content), addresses, routes)
     await _run(end, command, f"making the link's end on {end.host}", look.keys.secrets(), ctx)
+    changed = ("its firewall, the connection and the new routes", end.confirm_within)
+    done = await confirm(end.host, commands.confirm_command(end), changed, ctx)
+    if not done.ok:
+        raise _failed(done, end.host, f"confirming the change of {end.host}", look.keys.secrets(), sudo=end.sudo)
 
 
 async def initiate(end: EndState, ctx: StageContext) -> None:

@@ -48,7 +48,7 @@ class EndState:
     `name` names connection, files and, by `plane`, the interface. `calls` is where the other end is, empty when that
     one calls; `initiates` is true for exactly one of both. `wide` when traffic selectors leave the choice to routes.
     `families` are the IP versions that this gateway must forward. `sudo` when its login is not root. `learned` when BGP
-    routes the prefixes of the other side.
+    routes the prefixes of the other side. A change of its firewall has to be confirmed in `confirm_within` seconds.
     """
 
     host: str
@@ -71,6 +71,7 @@ class EndState:
     firewall: str
     families: tuple[int, ...]
     sudo: bool
+    confirm_within: float
     learned: bool = False
 
     @property
@@ -103,6 +104,32 @@ class EndState:
         """What the link itself routes to the other side, its tunnel addresses included."""
         inner = tuple(ip_network(address) for address in self.peer_addresses)
         return inner if self.learned else (*self.there, *inner)
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """What Docker's chains are to let through: an IP version and matches of iptables(8) each."""
+        return tuple(
+            line
+            for net in (*self.there, *(ip_network(address) for address in self.peer_addresses))
+            if net.version in self.families
+            for line in (f"{net.version} -s {net} {self._by('in')}", f"{net.version} -d {net} {self._by('out')}")
+        )
+
+    @property
+    def admitted_families(self) -> tuple[int, ...]:
+        """The IP versions among them."""
+        return tuple(sorted({int(line.partition(" ")[0]) for line in self.admitted}))
+
+    @property
+    def admitted_text(self) -> str:
+        """The same as the scripts take it, and as it is written down on the host."""
+        return "".join(f"{line}\n" for line in self.admitted)
+
+    def _by(self, way: str) -> str:
+        """How a packet that comes out of the link, or goes into it, is told from one in the clear."""
+        if not self.interface:
+            return f"-m policy --dir {way} --pol ipsec"
+        return f"-{way[0]} {self.interface}"
 
     def _everything(self) -> tuple[str, ...]:
         return tuple("0.0.0.0/0" if family == 4 else "::/0" for family in self.families)
@@ -210,6 +237,7 @@ def _end(
         firewall=ruleset(end_filter),
         families=tuple(sorted({net.version for net in (*end.networks, *other.networks)})),
         sudo=hosts[end.host].user != "root",
+        confirm_within=spec.confirm_within,
     )
 
 

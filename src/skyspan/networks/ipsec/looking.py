@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-SURVEY = r"""
+from skyspan.networks.docker import FORWARDING, LOOK
+
+SURVEY = (
+    FORWARDING
+    + LOOK
+    + r"""
 peers=$1 own=$2 size=$3 far=$4 prefixes=$5
+# Somebody who accepts libipsec's interface, or a prefix of the other side, means links.
+means() { for prefix in $prefixes ipsec0; do printf -- '-e %s ' "$prefix"; done; }
+knows() { grep -qF -e "\"$if\"" -e " $if " $(means); }
 stats=$(ask --stats --raw 2>/dev/null) || stats=
 before= names=
 if [ -n "$stats" ]; then before=$(sessions) names=$(loaded); fi
@@ -56,6 +64,7 @@ done
 if [ -e "$state/rules" ]; then echo "rules $(digest < "$state/rules")"; fi
 if [ -e "$state/synced" ]; then echo "synced $(digest < "$state/synced")"; fi
 if [ -e "$state/loaded" ]; then echo "loaded $(cat "$state/loaded")"; fi
+if [ -e "$state/admitted" ]; then echo "admitted $(digest < "$state/admitted")"; fi
 if command -v nft >/dev/null; then echo "table $(nft -s list table inet "$table" 2>/dev/null | digest)"; fi
 echo @forward
 for family in 4 6; do
@@ -65,15 +74,7 @@ done
 echo @probes; printf '%s' "${answers:-}"
 echo @way
 for address in $far; do ip -o route get "$address" 2>&1 | head -n 1 || :; done
-echo @drops
-nft list ruleset 2>/dev/null | awk '/^table/ { table = $2 " " $3 } /hook forward/ && /policy drop/ { print table }' |
-  while read -r family name; do
-    known=no
-    for prefix in $prefixes; do
-      if nft list table "$family" "$name" 2>/dev/null | grep -qF "$prefix"; then known=yes; fi
-    done
-    if [ $known = no ]; then echo "$family $name"; fi
-  done
+look_at_forwarding
 echo @log
 if [ -n "$peers" ]; then
   if [ -e "$log" ]; then tail -n 400 "$log"
@@ -83,6 +84,7 @@ if [ -n "$peers" ]; then
   cat "$state/initiated" 2>/dev/null || :
 fi
 """
+)
 """Look at everything at once, pinging in between, so that counters have something to count. Keys stay on the host.
 Arguments: inner addresses to ping (by spaces), own inner addresses, size of the big packet, addresses on the other side
 whose way is asked for, the prefixes there."""

@@ -96,6 +96,7 @@ def _fingerprint(look: Look, legs: Sequence[Leg], found: Sequence[ResourceChange
             [seen.answers, end.name in seen.connections, end.plane],
             [seen.interfaces.get(end.interface), sorted([route.prefix, route.source] for route in seen.own_routes)],
             [dict(seen.digests), {str(family): on for family, on in seen.forwarding.items()}],
+            sorted([f"{family} {tool}", admitted] for (family, tool), admitted in seen.filters.docker.items()),
         ]
         for end, seen in zip(look.ends, look.seen, strict=True)
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
 
+from skyspan.networks.docker import NO_FILTERS, Filters, parse_filters
 from skyspan.networks.ipsec.link import ROUTE_PROTOCOL, USERSPACE_INTERFACE, interface_for
 from skyspan.networks.ipsec.message import Section, list_of, parse_message, sections_of, text_of
 from skyspan.networks.looking import addresses, objects, pairs, route, sections
@@ -66,8 +67,7 @@ class Survey:
     their MTU and whether they are up. `before` are the bytes that had come in before the pings. `digests` are of what
     is on the host: the files, `session` what the files of both ends were when they were written, `synced` when the
     session was made, `table` the live nftables table, `loaded` the same just after it was loaded. `way` is how the host
-    would send to the other side, `dropping` the tables whose forward chain drops by default, `log` what the daemon
-    said last.
+    would send to the other side, `log` what the daemon said last.
     """
 
     tools: Mapping[str, bool]
@@ -85,7 +85,7 @@ class Survey:
     forwarding: Mapping[int, bool] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
     way: tuple[str, ...] = ()
-    dropping: tuple[str, ...] = ()
+    filters: Filters = NO_FILTERS
     log: str = ""
 
     @property
@@ -137,7 +137,7 @@ def parse_survey(text: str, name: str) -> Survey:
         forwarding={int(family): value == "1" for family, value in pairs(parts["forward"])},
         probes=tuple(_probe(line) for line in parts["probes"].splitlines()),
         way=tuple(parts["way"].splitlines()),
-        dropping=tuple(parts["drops"].splitlines()),
+        filters=parse_filters(parts["docker"], parts["drops"]),
         log=log.removesuffix("\n"),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
@@ -11,7 +12,6 @@ from skyspan.contracts.watch import Cause, Finding, Passage, Repair
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.error import NotReadyError, StageError
-from skyspan.model.value import digest
 from skyspan.networks import preflight
 from skyspan.networks.ipsec import compare, hosts
 from skyspan.networks.ipsec.commands import probe_command
@@ -22,6 +22,7 @@ from skyspan.networks.ipsec.observation import Look, certain_outputs, observatio
 from skyspan.networks.ipsec.ready import expected, legs_of
 from skyspan.networks.ipsec.spec import IpsecSpec
 from skyspan.networks.ipsec.waiting import until_ready
+from skyspan.networks.lifecycle import Removal, Wish, change_to, remove_each, told
 from skyspan.networks.looking import all_of
 
 RE_INITIATE, REAPPLY, RESTART = "re-initiate", "reapply", "restart"
@@ -55,35 +56,25 @@ class IpsecProvider:
     async def plan(self, spec: IpsecSpec, seen: Observation, ctx: ReadContext) -> Change:
         ends = plan_ends(spec, ctx.address, ctx.hosts, {})
         memory = await recall(ctx.kept) or Memory()
-        settings = settings_digest(spec, ends)
-        action, reason = Action.UPDATE, seen.reason
-        found: tuple[ResourceChange, ...] = ()
-        if not seen.exists:
-            action, found = Action.CREATE, tuple(item for end in ends for item in compare.creation(end))
-        elif seen.drifted:
-            found = seen.drift
-        elif memory.applied == settings:
-            # Nothing differs: a link that only carries no traffic is waited for, and its failing leg named.
-            if seen.healthy:
-                return Change.none(seen)
-        else:
-            found = (await _look(spec, memory, ctx, probe=False)).differences()
-            reason = "its settings changed" if memory.applied else "an apply did not come to its end"
-        leaving = [ResourceChange(f"{host}: the link's end", Action.DESTROY) for host in _leaving(memory, ends)]
-        listed = (*found, *leaving)
-        return Change(
-            action,
-            reason,
-            listed,
-            based_on=seen.fingerprint,
-            meaning=digest([action.value, [(item.address, item.action.value) for item in listed], settings]),
+
+        async def differences() -> Sequence[ResourceChange]:
+            return (await _look(spec, memory, ctx, probe=False)).differences()
+
+        leaving = (f"{host}: the link's end" for host in _leaving(memory, ends))
+        wish = Wish(
+            settings=settings_digest(spec, ends),
+            applied=memory.applied,
+            creation=tuple(item for end in ends for item in compare.creation(end)),
+            leaving=tuple(ResourceChange(address, Action.DESTROY) for address in leaving),
             outputs=certain_outputs(ends),
         )
+        return await change_to(wish, seen, differences)
 
     async def apply(self, spec: IpsecSpec, change: Change, ctx: StageContext) -> Observation:
         ends, seen = await hosts.planned(spec, ctx, probe=False)
         for end, survey in zip(ends, seen, strict=True):
             compare.refuse_collisions(end, survey)
+        hosts.tell_drops(ends, seen, ctx)
         settings = settings_digest(spec, ends)
         before = await recall(ctx.kept) or Memory()
         one, other = wanted = tuple(end.host for end in ends)
@@ -112,20 +103,11 @@ class IpsecProvider:
         memory = await recall(ctx.kept)
         if memory is None:
             return
-        failed: dict[str, StageError] = {}
-
-        async def remove(host: str) -> None:
-            address = f"{host}: the link's end"
-            ctx.report.progress(address, Action.DESTROY.value, "started")
-            try:
-                await hosts.remove(host, name_of(ctx.address), ctx)
-            except StageError as error:
-                failed[host] = error
-            ctx.report.progress(address, Action.DESTROY.value, "failed" if host in failed else "done")
-
-        await all_of(remove(host) for host in memory.places)
-        if failed:
-            raise _left(memory.places, failed)
+        removals = [
+            Removal(host, f"{host}: the link's end", partial(hosts.remove, host, name_of(ctx.address), ctx))
+            for host in memory.places
+        ]
+        await remove_each("the link", removals, ctx)
         await forget(ctx.kept)
 
     async def stop(self, spec: IpsecSpec, ctx: StageContext) -> None:
@@ -232,28 +214,6 @@ async def _converge(look: Look, ctx: StageContext) -> None:
     if not any(found.values()):
         ctx.report.line("apply: both gateways are as they are to be")
         return
-    items = [item for part in found.values() for item in part]
-    for item in items:
-        ctx.report.progress(item.address, item.action.value, "started", item.note)
-    ended = "failed"
-    try:
+    with told([item for part in found.values() for item in part], ctx):
         for end in sorted(look.ends, key=lambda end: end.initiates):
             await hosts.converge(end, look, ctx)
-        ended = "done"
-    finally:
-        for item in items:
-            ctx.report.progress(item.address, item.action.value, ended)
-
-
-def _left(places: Sequence[str], failed: Mapping[str, StageError]) -> StageError:
-    """The error of a destroy that could not reach every side."""
-    gone = [host for host in places if host not in failed]
-    left = ", ".join(failed)
-    first = next(iter(failed.values()))
-    done = f"removed from {', '.join(gone)}, but " if gone else ""
-    return type(first)(
-        f"the link is {done}not from {left}: {first.summary}",
-        detail="\n".join(part for error in failed.values() for part in (error.summary, error.detail) if part),
-        hint=first.hint or f"destroy again when {left} can be reached",
-        retry=first.retry,
-    )

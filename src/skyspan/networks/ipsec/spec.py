@@ -155,6 +155,9 @@ class IpsecSpec(Spec):
     side."""
     ready_within: Seconds = 30.0
     """How long the link may take to carry traffic."""
+    confirm_within: Annotated[Seconds, Field(ge=1)] = 60.0
+    """A gateway whose end was changed puts firewall, connection and routes back as they were after so long, unless
+    Skyspan reaches it again and confirms: a mistake, or the end of Skyspan itself, locks nobody out."""
 
     @property
     def admissions(self) -> tuple[Admission, ...]:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Command, Completed
 from skyspan.contracts.watch import Passage
 from skyspan.model.error import (
-    NotReadyError,
     SpecError,
     StageError,
     ToolFailedError,
     ToolMissingError,
-    UnreachableError,
 )
 from skyspan.model.secret import MASK, Secret
-from skyspan.networks.guard import TAKEN_BACK
+from skyspan.networks.confirming import confirm
+from skyspan.networks.looking import all_of
 from skyspan.networks.wireguard import commands, watch
 from skyspan.networks.wireguard.compare import no_tun, routes_of, wrong_plane
 from skyspan.networks.wireguard.config import config_text
 from skyspan.networks.wireguard.keys import Keys, Place
 from skyspan.networks.wireguard.link import Ends, EndState
 from skyspan.networks.wireguard.parse import Survey, parse_survey
-
-T = TypeVar("T")
-
-
-async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:
-    """Do all at once and wait for all, so that nothing goes on unseen; then raise the first failure."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
 
 
 async def survey(ends: Sequence[EndState], ctx: ReadContext, *, probe: bool) -> list[Survey]:
@@ -75,23 +61,10 @@ async def change(end: EndState, keys: Keys, seen: Survey, ctx: StageContext) -> 
 
 async def _confirm(end: EndState, secrets: Sequence[Secret], ctx: StageContext) -> None:
     """Have the host keep what was changed, as it could be reached afterwards."""
-    what = f"confirming the change of {end.host}'s firewall"
-    try:
-        done = await ctx.places.reach(end.host).run(commands.confirm_command(end))
-    except UnreachableError as error:
-        raise UnreachableError(
-            f"{end.host} cannot be reached any more since the link's change: {error.summary}",
-            detail=error.detail,
-            hint=f"it takes its firewall and the new routes back {end.confirm_within:g} s after the change by itself; "
-            "is the way to it inside the link's prefixes?",
-        ) from error
-    if done.exit_code == TAKEN_BACK:
-        raise NotReadyError(
-            f"{end.host} took its firewall and the new routes back: no confirmation came in {end.confirm_within:g} s",
-            hint="try again, with a longer `confirm_within` where the way to the host is slow",
-        )
+    changed = ("its firewall and the new routes", end.confirm_within)
+    done = await confirm(end.host, commands.confirm_command(end), changed, ctx)
     if not done.ok:
-        raise _failed(done, end.host, what, secrets, sudo=end.sudo)
+        raise _failed(done, end.host, f"confirming the change of {end.host}'s firewall", secrets, sudo=end.sudo)
 
 
 async def probe(end: EndState, ctx: ReadContext) -> tuple[Passage, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from skyspan.networks.docker import NO_FILTERS, Filters, parse_filters
+from skyspan.networks.looking import addresses, objects, pairs, route, sections
 from skyspan.networks.peers import Route
 from skyspan.networks.wireguard.link import ROUTE_PROTOCOL
 
@@ -91,19 +90,20 @@ class Survey:
 
 def parse_survey(text: str, interface: str) -> Survey:
     """The survey of `interface` on a host; raises ValueError or KeyError for what the script cannot have printed."""
-    parts = _sections(text)
-    link = _json(parts["link"])
+    parts = sections(text)
+    link = objects(parts["link"])
     seen = next((item for item in link if item.get("ifname") == interface), None)
     listen, peers = _dump(parts["wg"])
-    addresses = _addresses(_json(parts["addr"]))
+    others = addresses(objects(parts["addr"]))
     routes = [
-        _route(item, everything)
+        (item, route(item, everything))
         for name, everything in (("route4", "0.0.0.0/0"), ("route6", "::/0"))
-        for item in _json(parts[name])
+        for item in objects(parts[name])
     ]
+    ours = str(ROUTE_PROTOCOL)
     kind = (seen or {}).get("linkinfo", {}).get("info_kind", "")
     return Survey(
-        tools={name: found == "yes" for name, found in _pairs(parts["tools"])},
+        tools={name: found == "yes" for name, found in pairs(parts["tools"])},
         now=int(parts["time"].strip()),
         owner=parts["owner"].strip(),
         present=seen is not None,
@@ -113,40 +113,21 @@ def parse_survey(text: str, interface: str) -> Survey:
         public_key=listen[0],
         port=int(listen[1]),
         peers=peers,
-        addresses=addresses.pop(interface, ()),
-        others=addresses,
-        own_routes=tuple(own for route, own in routes if own is not None and route.device == interface),
-        routes=tuple(route for route, _ in routes),
-        digests=dict(_pairs(parts["digests"])),
-        forwarding={int(family): value == "1" for family, value in _pairs(parts["forward"])},
+        addresses=others.pop(interface, ()),
+        others=others,
+        own_routes=tuple(
+            _own_route(item, way) for item, way in routes if (way.protocol, way.device) == (ours, interface)
+        ),
+        routes=tuple(way for _, way in routes),
+        digests=dict(pairs(parts["digests"])),
+        forwarding={int(family): value == "1" for family, value in pairs(parts["forward"])},
         fixed=frozenset(map(int, parts["fixed"].split())),
         filters=parse_filters(parts["docker"], parts["drops"]),
         powers=int(parts["powers"], 16),
         ports_in_use=_ports(parts["udp"]),
         probes=tuple(_probe(line) for line in parts["probes"].splitlines()),
-        before={key: int(count) for key, count in _pairs(parts.get("before", ""))},
+        before={key: int(count) for key, count in pairs(parts.get("before", ""))},
     )
-
-
-def _sections(text: str) -> Mapping[str, str]:
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        if line.startswith("@"):
-            lines = found.setdefault(line[1:], [])
-        else:
-            lines.append(line)
-    return {name: "\n".join(content) for name, content in found.items()}
-
-
-def _json(text: str) -> Sequence[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = json.loads(text) if text.strip() else []
-    # `ip -j` prints empty objects for what a filter left out.
-    return [item for item in found if item]
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (line.partition(" ") for line in text.splitlines())]
 
 
 def _dump(text: str) -> tuple[tuple[str, str], tuple[Peer, ...]]:
@@ -170,28 +151,8 @@ def _peer(row: Sequence[str]) -> Peer:
     )
 
 
-def _addresses(items: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    return {
-        item["ifname"]: tuple(
-            str(ip_interface(f"{info['local']}/{info['prefixlen']}"))
-            for info in item.get("addr_info", ())
-            if "local" in info and info.get("scope") != "link"
-        )
-        for item in items
-    }
-
-
-def _route(item: Mapping[str, Any], everything: str) -> tuple[Route, OwnRoute | None]:
-    destination = everything if item["dst"] == "default" else item["dst"]
-    protocol = str(item.get("protocol", ""))
-    route = Route(
-        prefix=ip_network(destination, strict=False),
-        device=item.get("dev", ""),
-        protocol=protocol,
-        connected=item.get("scope") == "link" or (protocol == "kernel" and "gateway" not in item),
-    )
-    ours = protocol == str(ROUTE_PROTOCOL)
-    return route, OwnRoute(str(route.prefix), item.get("prefsrc", "")) if ours else None
+def _own_route(item: Mapping[str, Any], way: Route) -> OwnRoute:
+    return OwnRoute(str(way.prefix), item.get("prefsrc", ""))
 
 
 def _ports(text: str) -> frozenset[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
@@ -11,9 +12,10 @@ from skyspan.contracts.transport import Stream
 from skyspan.contracts.watch import Finding, Passage, Repair
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.diagnostic import Diagnostic
-from skyspan.model.error import NotReadyError, StageError
-from skyspan.model.value import digest
+from skyspan.model.error import NotReadyError
 from skyspan.networks import docker
+from skyspan.networks.lifecycle import Removal, Wish, change_to, remove_each, told
+from skyspan.networks.looking import all_of
 from skyspan.networks.preflight import findings
 from skyspan.networks.wireguard import compare, hosts
 from skyspan.networks.wireguard.keys import Keys, Memory, Place, forget, keys_of, recall, remember, with_keys
@@ -61,34 +63,20 @@ class WireguardProvider:
     async def plan(self, spec: WireguardSpec, seen: Observation, ctx: ReadContext) -> Change:
         memory = await recall(ctx.kept) or Memory()
         ends = plan_ends(spec, ctx.address, ctx.hosts, memory.numbers)
-        settings = settings_digest(spec, ends)
-        action, reason = Action.UPDATE, seen.reason
-        found: tuple[ResourceChange, ...] = ()
-        if not seen.exists:
-            action, found = Action.CREATE, tuple(item for end in ends for item in compare.creation(end))
-        elif seen.drifted:
-            found = seen.drift
-        elif memory.applied == settings:
-            # Nothing differs: a link that only carries no traffic is waited for, and its failing leg named.
-            if seen.healthy:
-                return Change.none(seen)
-        else:
+
+        async def differences() -> Sequence[ResourceChange]:
             keys = keys_of(spec, memory)
-            found = Look(ends, keys, await hosts.survey(ends, ctx, probe=False)).differences() if keys else ()
-            reason = "its settings changed" if memory.applied else "an apply did not come to its end"
-        leaving = [
-            ResourceChange(f"{place.host}: interface {place.interface}", Action.DESTROY)
-            for place in _leaving(memory, ends)
-        ]
-        listed = (*found, *leaving)
-        return Change(
-            action,
-            reason,
-            listed,
-            based_on=seen.fingerprint,
-            meaning=digest([action.value, [(item.address, item.action.value) for item in listed], settings]),
+            return Look(ends, keys, await hosts.survey(ends, ctx, probe=False)).differences() if keys else ()
+
+        leaving = (f"{place.host}: interface {place.interface}" for place in _leaving(memory, ends))
+        wish = Wish(
+            settings=settings_digest(spec, ends),
+            applied=memory.applied,
+            creation=tuple(item for end in ends for item in compare.creation(end)),
+            leaving=tuple(ResourceChange(address, Action.DESTROY) for address in leaving),
             outputs=certain_outputs(ends),
         )
+        return await change_to(wish, seen, differences)
 
     async def apply(self, spec: WireguardSpec, change: Change, ctx: StageContext) -> Observation:
         before = await recall(ctx.kept) or Memory()
@@ -109,10 +97,10 @@ class WireguardProvider:
         if memory != before:
             await remember(ctx.kept, memory)
         if leaving:
-            await hosts.all_of(hosts.remove(place, str(ctx.address), ctx) for place in leaving)
+            await all_of(hosts.remove(place, str(ctx.address), ctx) for place in leaving)
             seen = await hosts.survey(ends, ctx, probe=False)
         look = Look(ends, keys, seen)
-        await hosts.all_of(_change_end(end, look, ctx) for end in ends)
+        await all_of(_change_end(end, look, ctx) for end in ends)
         ctx.report.line("validate: handshake, pings both ways, full-size packets, expected services")
         look, legs = await _until_ready(spec, look, ctx)
         done = replace(memory, places=wanted, applied=settings)
@@ -124,20 +112,15 @@ class WireguardProvider:
         memory = await recall(ctx.kept)
         if memory is None:
             return
-        failed: dict[Place, StageError] = {}
-
-        async def remove(place: Place) -> None:
-            address = f"{place.host}: interface {place.interface}"
-            ctx.report.progress(address, Action.DESTROY.value, "started")
-            try:
-                await hosts.remove(place, str(ctx.address), ctx)
-            except StageError as error:
-                failed[place] = error
-            ctx.report.progress(address, Action.DESTROY.value, "failed" if place in failed else "done")
-
-        await hosts.all_of(remove(place) for place in memory.places)
-        if failed:
-            raise _left(memory.places, failed)
+        removals = [
+            Removal(
+                place.host,
+                f"{place.host}: interface {place.interface}",
+                partial(hosts.remove, place, str(ctx.address), ctx),
+            )
+            for place in memory.places
+        ]
+        await remove_each("the link", removals, ctx)
         await forget(ctx.kept)
 
     async def stop(self, spec: WireguardSpec, ctx: StageContext) -> None:
@@ -145,7 +128,7 @@ class WireguardProvider:
         memory = await recall(ctx.kept) or Memory()
         for place in memory.places:
             ctx.report.line(f"stop: taking down {place.interface} on {place.host}, keeping its keys and files")
-        await hosts.all_of(hosts.lower(place, str(ctx.address), ctx) for place in memory.places)
+        await all_of(hosts.lower(place, str(ctx.address), ctx) for place in memory.places)
 
     async def start(self, spec: WireguardSpec, ctx: StageContext) -> Observation:
         """Bring the link back with the keys it had, and prove it."""
@@ -155,7 +138,7 @@ class WireguardProvider:
         """A ping from every end to every peer of it."""
         memory = await recall(ctx.kept) or Memory()
         ends = plan_ends(spec, ctx.address, ctx.hosts, memory.numbers)
-        found = await hosts.all_of(hosts.probe(end, ctx) for end in ends)
+        found = await all_of(hosts.probe(end, ctx) for end in ends)
         return tuple(passage for passages in found for passage in passages)
 
     async def diagnose(self, spec: WireguardSpec, ctx: ReadContext) -> tuple[Finding, ...]:
@@ -237,16 +220,8 @@ async def _change_end(end: EndState, look: Look, ctx: StageContext) -> None:
     if not found:
         ctx.report.line(f"apply: {end.host} is as it is to be")
         return
-    for item in found:
-        ctx.report.progress(item.address, item.action.value, "started", item.note)
-    try:
+    with told(found, ctx):
         await hosts.change(end, look.keys, seen, ctx)
-    except StageError:
-        for item in found:
-            ctx.report.progress(item.address, item.action.value, "failed")
-        raise
-    for item in found:
-        ctx.report.progress(item.address, item.action.value, "done")
 
 
 async def _until_ready(spec: WireguardSpec, look: Look, ctx: StageContext) -> tuple[Look, tuple[Leg, ...]]:
@@ -269,17 +244,3 @@ async def _until_ready(spec: WireguardSpec, look: Look, ctx: StageContext) -> tu
                 hint=next((leg.hint for leg in failed if leg.hint), "give it more time with `ready_within`"),
             )
         await ctx.clock.sleep(_PAUSE_S)
-
-
-def _left(places: Sequence[Place], failed: Mapping[Place, StageError]) -> StageError:
-    """The error of a destroy that could not reach every side."""
-    gone = [place.host for place in places if place not in failed]
-    left = ", ".join(place.host for place in failed)
-    first = next(iter(failed.values()))
-    done = f"removed from {', '.join(gone)}, but " if gone else ""
-    return type(first)(
-        f"the link is {done}not from {left}: {first.summary}",
-        detail="\n".join(part for error in failed.values() for part in (error.summary, error.detail) if part),
-        hint=first.hint or f"destroy again when {left} can be reached",
-        retry=first.retry,
-    )

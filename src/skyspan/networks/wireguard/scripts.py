@@ -6,26 +6,26 @@ before the first change and removed after the last, a daemon's id is recorded be
 
 from __future__ import annotations
 
-from skyspan.networks.changing import CHANGING
-from skyspan.networks.docker import ADMIT, FORWARDING, LOOK
+from skyspan.networks.changing import CHANGING, FORWARD, FORWARD_BACK, LINK, ROUTE
+from skyspan.networks.docker import ADMIT, BY_INTERFACE, FORWARDING, LOOK
 from skyspan.networks.guard import CONFIRM, GUARD
 
-PLACES = r"""
+PLACES = (
+    r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 if=$1 owner=$2 table=$3; shift 3
 store=/var/lib/skyspan state=/var/lib/skyspan/links/$if
 conf=/etc/wireguard/$if.conf rules=/etc/wireguard/$if.nft
 forward6=/proc/sys/net/ipv6/conf/all/forwarding
 pidfile=/run/skyspan/$if.pid log=/run/skyspan/$if.log socket=/run/wireguard/$if.sock
-forwarding() { if [ "$1" = 4 ]; then echo /proc/sys/net/ipv4/ip_forward; else echo "$forward6"; fi; }
-present() { ip link show dev "$if" >/dev/null 2>&1; }
-ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
-digest() { sha256sum | cut -d' ' -f1; }
 """
+    + LINK
+)
 """What every script starts with. Arguments: interface, owner, table, then the script's own."""
 
 _CHANGES = (
-    FORWARDING
+    BY_INTERFACE
+    + FORWARDING
     + ADMIT
     + GUARD
     + CHANGING
@@ -64,15 +64,9 @@ step "writing $conf"
 if ! [ -d /etc/wireguard ]; then : > "$store/made-folder"; mkdir -p /etc/wireguard; fi
 put "$conf"
 printf '%s' "$ruleset" | put "$rules"
-for family in $families; do
-  file=$(forwarding "$family") record=$store/forward-$family
-  step "recording and setting $file"
-  mkdir -p "$record"
-  if ! [ -e "$record/prior" ]; then put "$record/prior" < "$file"; fi
-  : > "$record/used-by-$if"
-  if [ "$(cat "$file")" != 1 ]; then echo 1 > "$file"; fi
-done
-step "arming the timer that takes the firewall back"
+"""
+    + FORWARD
+    + r"""step "arming the timer that takes the firewall back"
 arm "$seconds" "$proto"
 step "loading the firewall table $table"
 if ! nft -f "$rules"; then exit 1; fi
@@ -123,20 +117,8 @@ ip -o address show dev "$if" scope global | while read -r _ _ _ address _; do
   case " $addresses " in *" $address "*) ;; *) ip address delete "$address" dev "$if";; esac
 done
 ip link set dev "$if" mtu "$mtu" up
-printf '%s' "$routes" | while read -r prefix source; do
-  step "routing $prefix over $if"
-  ip route replace "$prefix" dev "$if" proto "$proto" ${source:+src "$source"}
-done
-for family in 4 6; do
-  if [ $family = 4 ]; then full=32; else full=128; fi
-  ip -$family route show dev "$if" proto "$proto" | while read -r prefix _; do
-    case $prefix in */*) ;; *) prefix=$prefix/$full;; esac
-    if ! printf '%s' "$routes" | cut -d' ' -f1 | grep -qxF "$prefix"; then
-      ip -$family route delete "$prefix" dev "$if" proto "$proto"
-    fi
-  done
-done
 """
+    + ROUTE
 )
 """The interface itself. Arguments: plane, `again` to make it anew, MTU, addresses (by spaces), routes (lines of prefix
 and source address), their protocol number, the keys of the configuration that are only for wg-quick. Exits 91 when the
@@ -169,19 +151,9 @@ step "removing the link's rules from Docker's chains"
 if command -v nft >/dev/null; then admit_forwarding ""; fi
 step "removing the files of $if"
 rm -f "$conf" "$conf.new" "$rules" "$rules.new"
-for family in 4 6; do
-  file=$(forwarding $family) record=$store/forward-$family
-  if ! [ -d "$record" ]; then continue; fi
-  step "restoring $file"
-  rm -f "$record/used-by-$if"
-  if ! ls "$record" | grep -q '^used-by-'; then
-    prior=$(cat "$record/prior" 2>/dev/null) || prior=
-    # Not written to when it is so already: in a container it may be read-only.
-    if [ -n "$prior" ] && [ "$(cat "$file")" != "$prior" ]; then echo "$prior" > "$file"; fi
-    rm -rf "$record"
-  fi
-done
-if [ -e "$store/made-folder" ] && rmdir /etc/wireguard 2>/dev/null; then rm -f "$store/made-folder"; fi
+"""
+    + FORWARD_BACK
+    + r"""if [ -e "$store/made-folder" ] && rmdir /etc/wireguard 2>/dev/null; then rm -f "$store/made-folder"; fi
 step "removing $state"
 rm -f "$state/loaded" "$state/loaded.new" "$state/synced" "$state/synced.new" "$state/owner.new" "$state/taken-back"
 rm -f "$state/owner"
@@ -191,7 +163,8 @@ rmdir "$state" "$store/links" "$store" 2>/dev/null || :
 """Take everything away, the mark of ownership last; what others still need stays."""
 
 SURVEY = (
-    FORWARDING
+    BY_INTERFACE
+    + FORWARDING
     + LOOK
     + r"""
 peers=$1 size=$2 size6=$3

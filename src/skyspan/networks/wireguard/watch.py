@@ -9,7 +9,6 @@ from ipaddress import ip_network
 
 from skyspan.contracts.transport import Command, Effect
 from skyspan.contracts.watch import Cause, Finding, Passage, Repair
-from skyspan.model.change import Action
 from skyspan.networks import docker
 from skyspan.networks.wireguard.config import QUICK_ONLY
 from skyspan.networks.wireguard.keys import Keys
@@ -216,19 +215,8 @@ def _of_interface(end: EndState, seen: Survey) -> Iterator[Finding]:
                 f"forwarding of IPv{family} is off",
                 f"sysctl on {end.host}; skyspan up",
             )
-    yield from _of_filters(end, seen)
-
-
-def _of_filters(end: EndState, seen: Survey) -> Iterator[Finding]:
-    again = "skyspan up puts the link's rules there; skyspan watch does so by itself"
-    for item in docker.unlike(end.host, end.families, seen.filters):
-        if item.action is Action.CREATE:
-            chain = item.address.partition(": ")[2]
-            words = f"Docker drops what is forwarded, and its chain {chain} does not let {end.interface} through"
-            yield Finding(Cause.FORWARD_DROPPED, end.host, words, again)
-    for words in docker.dropping(end.families, seen.filters):
-        hint = f"there, accept what is forwarded from and to {end.interface}: an accept of the link's own does not help"
-        yield Finding(Cause.FORWARD_DROPPED, end.host, words, hint)
+    through = (end.interface, f"what is forwarded from and to {end.interface}")
+    yield from docker.findings(end.host, end.families, seen.filters, through)
 
 
 def _of_clocks(scene: Scene) -> Iterator[Finding]:
