@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.cloud_vpn import FACTS, announce, make_world
 
 from skyspan.contracts.transport import Command, Effect
 from skyspan.contracts.watch import Cause, Finding, Repair, SupportsWatch
@@ -21,7 +22,6 @@ from skyspan.networks.awsvpn.spec import AwsVpnSpec
 from skyspan.networks.awsvpn.tunnels import plan_tunnels
 from skyspan.networks.ipsec.message import parse_message, sections_of, text_of
 from skyspan.networks.ipsec.spec import Plane
-from skyspan.testing.cloud_vpn import FACTS, announce, make_world
 from skyspan.testing.gateway_world import GatewayWorld, Machine
 from skyspan.testing.provider_world import ProviderWorld
 from skyspan.transports.local import LocalTransport
@@ -314,12 +314,12 @@ async def test_bgp_announces_the_site_learns_the_vpc_and_nothing_else(vpn: Vpn, 
     assert seen.outputs["bgp_sent"].value == {"site-gw": {name: ["10.1.0.0/24"] for name in both}}
     assert seen.outputs["bgp_refused"].value == {"site-gw": {name: ["10.99.0.0/16"] for name in both}}
     assert "10.99." not in await vpn.gateway.sh("ip route show table all")
-    assert "10.1.0.0/24" in await vpn.cloud.sh("ip route show")
+    assert "10.1.0.0/24" in await vpn.cloud.sh("ip route show table 210")
     assert await sites.machines["site"].pings("10.2.0.10")
     assert (await vpn.look(settings))[1].action is Action.NONE
 
     # Without the cloud's word the diagnosis names BGP, not the tunnels.
-    await vpn.cloud.sh("birdc -s /run/bird.ctl disable tunnel1 >/dev/null")
+    await vpn.cloud.sh("birdc -s /run/cloud-vpn/bird.ctl disable tunnel1 >/dev/null")
     assert all((await vpn.passes(settings)).values())
     found = await vpn.diagnosed(settings)
     down = [one for one in found if one.cause is not Cause.PREFIX_LEAKED]
@@ -329,7 +329,7 @@ async def test_bgp_announces_the_site_learns_the_vpc_and_nothing_else(vpn: Vpn, 
     assert "10.99.0.0/16" in leaked.words
     assert "`remote`" in leaked.hint
     assert not (await vpn.look(settings))[0].healthy
-    await vpn.cloud.sh("birdc -s /run/bird.ctl enable tunnel1 >/dev/null")
+    await vpn.cloud.sh("birdc -s /run/cloud-vpn/bird.ctl enable tunnel1 >/dev/null")
 
     # A daemon that dies takes the interface with BGP's addresses along; one step brings all of it back.
     await vpn.gateway.sh("kill -9 $(cat /run/skyspan/charon.pid)")

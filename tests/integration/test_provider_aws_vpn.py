@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.cloud_vpn import FACTS, make_world
 
 from skyspan.networks.awsvpn.provider import AwsVpnProvider
 from skyspan.networks.awsvpn.spec import AwsVpnSpec
-from skyspan.testing.cloud_vpn import FACTS, make_world
 from skyspan.testing.conformance.provider import ProviderCase, ProviderConformance
 from skyspan.testing.gateway_world import GatewayWorld
 from skyspan.testing.provider_world import ProviderWorld

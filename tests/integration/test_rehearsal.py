@@ -33,7 +33,7 @@ def composition(folder: Path, stage: Mapping[str, Any], **parts: Any) -> Path:
 
 def skyspan(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "skyspan", *words]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=240, **more)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=600, **more)
 
 
 def rehearse(folder: Path) -> tuple[int, dict[str, Any]]:
@@ -60,6 +60,16 @@ def test_the_example_of_a_tailnet_passes_every_step_with_a_real_headscale() -> N
     assert (status, report["leftovers"]) == (0, [])
 
 
+@pytest.mark.timeout(600)
+def test_the_example_of_a_vpn_that_aws_manages_passes_every_step() -> None:
+    """Real Terraform and the AWS provider, which waits 10 s after it made and unmade each; then strongSwan on both
+    sides, with the keys and addresses that the provider read, and BGP through both tunnels."""
+    status, report = rehearse(EXAMPLES / "aws-vpn")
+    verdicts = {step["name"]: (step["verdict"], step["detail"]) for step in report["steps"]}
+    assert all(verdict == "passed" for verdict, _ in verdicts.values()), verdicts
+    assert (status, report["leftovers"]) == (0, [])
+
+
 def test_a_tailnet_needs_its_programs_and_says_how_to_get_them(tmp_path: Path) -> None:
     from skyspan.model.error import ToolMissingError
     from skyspan.rehearsal.services import lay_tools
@@ -67,30 +77,42 @@ def test_a_tailnet_needs_its_programs_and_says_how_to_get_them(tmp_path: Path) -
     with pytest.raises(ToolMissingError) as refused:
         lay_tools(("headscale", "tailscaled"), str(tmp_path), tmp_path / "tools")
     assert "headscale, tailscaled" in refused.value.summary
-    assert "tools/build test" in refused.value.hint
+    assert "tools/build tailnet && export PATH" in refused.value.hint
 
 
-def test_what_a_destroy_forgets_is_found_a_file_as_well_as_a_member(tmp_path: Path) -> None:
+def test_what_a_destroy_forgets_is_found_a_file_as_well_as_a_member_or_a_container(tmp_path: Path) -> None:
     make = r"""
         touch /etc/made
         cd /var/cache/headscale
         key=$(headscale -c config.yaml preauthkeys create --user 1 -o json | sed -n 's/.*"key": *"\([^"]*\)".*/\1/p')
         tailscale up --login-server=http://10.98.0.2:8080 "--auth-key=$key" --accept-dns=false --timeout=20s
+        docker network create gone; docker network create stays
+        docker run -d --name left --network stays tiny:1 sleep 999
+        curl -sf -X POST -d '{"name": "box"}' http://127.0.0.1:8000/api/dcim/devices/
     """
-    services = {"server": {"kind": "headscale"}, "client": {"kind": "tailscaled"}}
+    services = {
+        "server": {"kind": "headscale"},
+        "client": {"kind": "tailscaled"},
+        "docker": {"kind": "docker", "images": {"tiny:1": "busybox"}},
+        "api": {"kind": "inventory"},
+    }
     world = {
         "sites": {"lab": {"prefix": "10.98.0.0/24"}},
         "hosts": {"box": {"site": "lab", "address": "10.98.0.2", "services": services}},
         "secrets": {"ssh_key": "generated"},
     }
     hosts = {"box": {"address": "10.98.0.2", "key": "${{ secrets.ssh_key }}"}}
-    stage = {"host": "box", "run": make, "check": "tailscale status", "destroy": "true"}
+    stage = {"host": "box", "run": make, "check": "tailscale status", "destroy": "docker network rm gone"}
     status, report = rehearse(composition(tmp_path, stage, rehearsal=world, hosts=hosts))
     assert report["steps"][0]["verdict"] == "passed", report["steps"][0]
     assert (status, report["passed"]) == (1, False)
     assert "tailnet: left behind: member box" in report["leftovers"]
     (file,) = (left for left in report["leftovers"] if left.endswith("/etc/made"))
     assert file.startswith("box: left behind: file ")
+    assert "box: left behind: container left of tiny:1" in report["leftovers"]
+    assert "box: left behind: row /api/dcim/devices/1 box" in report["leftovers"]
+    networks = [left for left in report["leftovers"] if left.startswith("box: left behind: network ")]
+    assert [line.split()[4] for line in networks] == ["stays"]
 
 
 def test_a_stage_that_never_settles_fails_and_is_destroyed_all_the_same(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def settings_for(folder: Path, endpoint: str, *, check_credentials: bool = False
 
 @pytest.fixture
 async def here() -> AsyncIterator[LocalTransport]:
-    transport = LocalTransport({"PATH": PATH, "AWS_EC2_METADATA_DISABLED": "true"})
+    transport = LocalTransport({"PATH": PATH, "AWS_EC2_METADATA_DISABLED": "true", "GOGC": "400"})
     yield transport
     await transport.close()
 

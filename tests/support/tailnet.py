@@ -17,9 +17,9 @@ from skyspan.testing.tailnet_world import DOMAIN, SERVER, TailnetWorld, tools_pa
 
 
 def tools() -> str:
-    """A PATH on which the programs are that `tools/build test` makes."""
+    """A PATH on which the programs are that `tools/build tailnet` makes."""
     found = [shutil.which(name) for name in ("headscale", "tailscale", "tailscaled")]
-    assert all(found), "headscale, tailscale and tailscaled are needed: tools/build test"
+    assert all(found), "headscale, tailscale and tailscaled are needed: tools/build tailnet"
     return tools_path(Path(str(found[0])).parent)
 
 

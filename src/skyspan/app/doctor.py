@@ -54,8 +54,13 @@ _TOOLS = (
     _Tool(("sshd", "/usr/sbin/sshd"), ("-V",), ("rehearsal",), "apt-get install openssh-server"),
     _Tool(("wg",), ("--version",), ("rehearsal",), "apt-get install wireguard-tools"),
     _Tool(("wireguard-go",), ("--version",), ("rehearsal",), "apt-get install wireguard-go"),
-    _Tool(("headscale",), ("version",), ("rehearsal of a tailnet",), "tools/build test, in a checkout"),
-    _Tool(("tailscaled",), ("--version",), ("rehearsal of a tailnet",), "tools/build test, in a checkout"),
+    _Tool(
+        ("swanctl", "/usr/sbin/swanctl"), ("--version",), ("rehearsal of a VPN",), "apt-get install strongswan-swanctl"
+    ),
+    _Tool(("bird", "/usr/sbin/bird"), ("--version",), ("rehearsal of a VPN",), "apt-get install bird2"),
+    _Tool(("headscale",), ("version",), ("rehearsal of a tailnet",), "tools/build tailnet, in a checkout"),
+    _Tool(("tailscaled",), ("--version",), ("rehearsal of a tailnet",), "tools/build tailnet, in a checkout"),
+    _Tool(("dockerd", "/usr/sbin/dockerd"), ("--version",), ("rehearsal of Docker",), "apt-get install docker.io"),
 )
 
 _PLACES_SHOWN = 3

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from skyspan.app.settings import process_environment, read_settings
 from skyspan.model.error import CompositionError, SkyspanError, UsageError
 from skyspan.model.value import Value
+from skyspan.rehearsal import cgroups
 from skyspan.rehearsal.isolation import SBIN, require, run_isolated
 from skyspan.rehearsal.material import harmless
 from skyspan.rehearsal.report import EventKind, RehearsalEvent, RehearsalReport
@@ -114,13 +115,20 @@ def _enter(
     world = given.world.model_dump(mode="json", exclude_unset=True)
     request = {"file": str(given.file), "name": given.name, "events": say, "world": world, **asked}
     request["connections"] = dict(given.connections)
+    request["images"] = [str(folder) for folder in read_settings(environ=environ).image_folders]
+    request["groups"] = cgroups.own_name(os.getpid())
     inner = {**harmless(environ), REQUEST: json.dumps(request), "PATH": _search(environ, path)}
     # HOME is another one inside, so what it says about provider mirrors has to be named.
     for name in (".tofurc", ".terraformrc"):
         mirror = Path(environ.get("HOME", "/")) / name
         if mirror.is_file():
             inner.setdefault("TF_CLI_CONFIG_FILE", str(mirror))
-    status = run_isolated((sys.executable, "-m", "skyspan.app.rehearsing"), inner, say, listen)
+    hierarchies = cgroups.here()
+    cgroups.sweep(hierarchies)
+    try:
+        status = run_isolated((sys.executable, "-m", "skyspan.app.rehearsing"), inner, say, listen)
+    finally:
+        cgroups.sweep(hierarchies, own=request["groups"])
     if "error" in found:
         raise SkyspanError(**found["error"])
     return status, RehearsalReport.restore(found["report"]) if "report" in found else None
@@ -152,13 +160,15 @@ async def _inside(
     """Build the world and do in it what was asked; the exit status, and the report of a cycle."""
     from skyspan.contracts.transport import Command
     from skyspan.rehearsal import control
+    from skyspan.rehearsal.places import Ground
     from skyspan.rehearsal.world import World
     from skyspan.transports.local import LocalTransport
 
     here = LocalTransport(environ)
     began = monotonic()
     rehearsal = Rehearsal.model_validate(request["world"])
-    world = World(rehearsal, here, here, environ, lambda text: happen(EventKind.WORLD, "", text))
+    ground = Ground(Path(request["file"]).parent, tuple(map(Path, request["images"])), request["groups"])
+    world = World(rehearsal, here, here, environ, lambda text: happen(EventKind.WORLD, "", text), ground)
     # No leaving: when this process ends, the world is gone as a whole, faster than by taking it apart.
     await world.__aenter__()
     await control.serve(world)

@@ -29,10 +29,11 @@ class Settings:
     """Everything that comes from outside the composition and the command line's own arguments.
 
     `store` is a `postgresql://` URL or a path of a SQLite file. `child_env` is what children inherit: the
-    environment without Skyspan's own variables. `tool_folders` come before PATH. `known_hosts` is the
-    file of host keys that SSH trusts, `identities` the key files it may offer. `rehearsal_secrets` is a file of
-    secrets for the stand-in world. `lease_s` is how long a run that gives no sign of life keeps its deployment; `fault`
-    names a crash point at which to be killed, for tests. `credentials` is the folder where systemd puts them.
+    environment without Skyspan's own variables. `tool_folders` come before PATH; images of containers are in
+    `image_folders`. `known_hosts` is the file of host keys that SSH trusts, `identities` the key files it may offer.
+    `rehearsal_secrets` is a file of secrets for the stand-in world. `lease_s` is how long a run that gives no sign of
+    life keeps its deployment; `fault` names a crash point at which to be killed, for tests. `credentials` is the folder
+    where systemd puts them.
     """
 
     home: Path
@@ -47,6 +48,7 @@ class Settings:
     inputs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     child_env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     tool_folders: tuple[Path, ...] = ()
+    image_folders: tuple[Path, ...] = ()
     tool_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     known_hosts: Path | None = None
     identities: tuple[Path, ...] = ()
@@ -84,6 +86,7 @@ def read_settings(
         inputs={key.removeprefix(INPUT_PREFIX): value for key, value in env.items() if key.startswith(INPUT_PREFIX)},
         child_env={key: value for key, value in env.items() if not key.startswith(_PRIVATE_PREFIX)},
         tool_folders=_tool_folders(env),
+        image_folders=tuple(folder.parent / "images" for folder in _tool_folders(env)),
         tool_settings=_tool_settings(env),
         known_hosts=Path(env.get("SKYSPAN_KNOWN_HOSTS") or user_home / ".ssh" / "known_hosts"),
         identities=tuple(path for name in _IDENTITIES if (path := user_home / ".ssh" / name).is_file()),

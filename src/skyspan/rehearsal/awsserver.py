@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlencode
 
 from skyspan.model.error import ToolMissingError
+from skyspan.rehearsal import vpn
 from skyspan.rehearsal.cloud import CloudRoute, CloudState, Instance, Permit, Subnet
 
 Application: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -23,12 +24,14 @@ _MOVES = re.compile(
     r"(Run|Start|Stop|Reboot|Terminate)Instances|(Associate|Disassociate|Release)Address|"
     r"(Create|Replace|Delete)Route|(Associate|Disassociate)RouteTable|ReplaceRouteTableAssociation|"
     r"(Create|Delete)(Tags|Subnet)|(Authorize|Revoke|Modify)SecurityGroup\w+|"
-    r"Modify(Instance|NetworkInterface)Attribute|(Attach|Detach)NetworkInterface"
+    r"Modify(Instance|NetworkInterface)Attribute|(Attach|Detach)(NetworkInterface|VpnGateway)|"
+    r"(Create|Delete)VpnConnection(Route)?|ModifyVpnTunnelOptions|(En|Dis)ableVgwRoutePropagation"
 )
 """Requests after which a namespace may have other addresses or routes."""
 
 _KINDS = (
     ("describe_addresses", "Addresses", "AllocationId", "Elastic IP"),
+    ("describe_customer_gateways", "CustomerGateways", "CustomerGatewayId", "customer gateway"),
     ("describe_internet_gateways", "InternetGateways", "InternetGatewayId", "internet gateway"),
     ("describe_key_pairs", "KeyPairs", "KeyPairId", "key pair"),
     ("describe_nat_gateways", "NatGateways", "NatGatewayId", "NAT gateway"),
@@ -38,6 +41,8 @@ _KINDS = (
     ("describe_subnets", "Subnets", "SubnetId", "subnet"),
     ("describe_volumes", "Volumes", "VolumeId", "volume"),
     ("describe_vpcs", "Vpcs", "VpcId", "VPC"),
+    ("describe_vpn_connections", "VpnConnections", "VpnConnectionId", "VPN connection"),
+    ("describe_vpn_gateways", "VpnGateways", "VpnGatewayId", "VPN gateway"),
 )
 """What a deployment may leave behind in EC2: call, list, id, and its name for people."""
 
@@ -70,8 +75,10 @@ class AwsServer:
         """Listen; raises ToolMissingError without moto."""
         try:
             from moto.ec2.models import amis
-            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+            from moto.moto_server.werkzeug_app import DomainDispatcherApplication
             from werkzeug.serving import WSGIRequestHandler, make_server
+
+            from skyspan.rehearsal import awsvpn
         except ImportError as missing:
             raise ToolMissingError(
                 "the stand-in AWS needs moto", detail=str(missing), hint='install it: pip install "skyspan[rehearsal]"'
@@ -89,7 +96,7 @@ class AwsServer:
         self._server = make_server(
             "127.0.0.1",
             0,
-            self._around(DomainDispatcherApplication(create_backend_app)),
+            self._around(DomainDispatcherApplication(awsvpn.applications(self._next_address))),
             threaded=True,
             request_handler=Quiet,
         )
@@ -112,6 +119,7 @@ class AwsServer:
         return CloudState(
             tuple(instance for state in states for instance in state.instances),
             {key: subnet for state in states for key, subnet in state.subnets.items()},
+            tuple(one for state in states for one in state.vpns),
         )
 
     def leftovers(self) -> tuple[str, ...]:
@@ -164,11 +172,7 @@ class AwsServer:
     def _next_address(self) -> IPv4Address:
         """The first free address of the pool, in the order of release and allocation as AWS: any that is free."""
         with self._lock:
-            used = {
-                IPv4Address(address["PublicIp"])
-                for region in self._first
-                for address in self._client(region).describe_addresses()["Addresses"]
-            }
+            used = {address for region in self._first for address in _outside(self._client(region))}
             for address in self._pool.hosts():
                 if address not in used and address not in self._given:
                     self._given.add(address)
@@ -191,7 +195,13 @@ def _set_body(environ: dict[str, Any], data: bytes) -> None:
 
 def _resources(client: Any) -> Mapping[str, str]:
     """Everything that exists, by id, with the name of its kind."""
-    found = {item[key]: kind for call, items, key, kind in _KINDS for item in getattr(client, call)()[items]}
+    found = {
+        item[key]: kind
+        for call, items, key, kind in _KINDS
+        for item in getattr(client, call)()[items]
+        # The cloud goes on to describe for a while what was deleted.
+        if item.get("State") != "deleted"
+    }
     # moto keeps the interfaces of an instance that it terminated; AWS deletes them with it.
     for interface in client.describe_network_interfaces()["NetworkInterfaces"]:
         if interface.get("SubnetId") not in found or _terminated(client, interface):
@@ -225,7 +235,25 @@ def _region_state(client: Any) -> CloudState:
     }
     used = {one.get("SubnetId", "") for one in running}
     interfaces = {nic["NetworkInterfaceId"]: one["InstanceId"] for one in running for nic in one["NetworkInterfaces"]}
-    return CloudState(tuple(_instance(one, elastic, permits) for one in running), _subnets(client, used, interfaces))
+    vpns = _vpns(client)
+    return CloudState(
+        tuple(_instance(one, elastic, permits) for one in running), _subnets(client, used, interfaces, vpns), vpns
+    )
+
+
+def _vpns(client: Any) -> tuple[vpn.Vpn, ...]:
+    return vpn.of_account(
+        client.describe_vpn_connections()["VpnConnections"],
+        client.describe_customer_gateways()["CustomerGateways"],
+        client.describe_vpn_gateways()["VpnGateways"],
+        {one["VpcId"]: IPv4Network(one["CidrBlock"]) for one in client.describe_vpcs()["Vpcs"]},
+    )
+
+
+def _outside(client: Any) -> Iterable[IPv4Address]:
+    """The public addresses in use: Elastic IPs, and the ends of VPN connections."""
+    yield from (IPv4Address(address["PublicIp"]) for address in client.describe_addresses()["Addresses"])
+    yield from (address for one in _vpns(client) for address in one.outside)
 
 
 def _instance(one: Any, elastic: Mapping[str, IPv4Address], permits: Mapping[str, tuple[Permit, ...]]) -> Instance:
@@ -251,29 +279,37 @@ def _permits(group: Any) -> Iterable[Permit]:
             )
 
 
-def _subnets(client: Any, used: set[str], interfaces: Mapping[str, str]) -> Mapping[str, Subnet]:
+def _subnets(
+    client: Any, used: set[str], interfaces: Mapping[str, str], vpns: Sequence[vpn.Vpn]
+) -> Mapping[str, Subnet]:
     """The subnets of every VPC in use, with the route table of each: its own, else the VPC's main one."""
     subnets = client.describe_subnets()["Subnets"]
-    in_use = {subnet["VpcId"] for subnet in subnets if subnet["SubnetId"] in used}
     prefixes = {vpc["VpcId"]: IPv4Network(vpc["CidrBlock"]) for vpc in client.describe_vpcs()["Vpcs"]}
+    attached = {one.vpc for one in vpns}
+    in_use = {subnet["VpcId"] for subnet in subnets if subnet["SubnetId"] in used}
+    in_use |= {identity for identity, prefix in prefixes.items() if prefix in attached}
     tables: dict[str, Any] = {}
     for table in client.describe_route_tables()["RouteTables"]:
         for association in table["Associations"]:
             tables[table["VpcId"] if association.get("Main") else association.get("SubnetId", "")] = table
-    return {
-        subnet["SubnetId"]: Subnet(
-            subnet["SubnetId"],
-            IPv4Network(subnet["CidrBlock"]),
-            prefixes[subnet["VpcId"]],
-            tuple(_routes(tables.get(subnet["SubnetId"], tables.get(subnet["VpcId"], {})), interfaces)),
-        )
-        for subnet in subnets
-        if subnet["VpcId"] in in_use
-    }
+    found = {}
+    for subnet in subnets:
+        if subnet["VpcId"] in in_use:
+            table = tables.get(subnet["SubnetId"], tables.get(subnet["VpcId"], {}))
+            found[subnet["SubnetId"]] = Subnet(
+                subnet["SubnetId"],
+                IPv4Network(subnet["CidrBlock"]),
+                prefixes[subnet["VpcId"]],
+                tuple(_routes(table, interfaces)),
+                tuple(one["GatewayId"] for one in table.get("PropagatingVgws", ())),
+            )
+    return found
 
 
 def _routes(table: Any, interfaces: Mapping[str, str]) -> Iterable[CloudRoute]:
     for route in table.get("Routes", []):
-        instance = route.get("InstanceId") or interfaces.get(route.get("NetworkInterfaceId", ""), "")
-        if instance and route.get("DestinationCidrBlock"):
-            yield CloudRoute(IPv4Network(route["DestinationCidrBlock"]), instance)
+        target = route.get("InstanceId") or interfaces.get(route.get("NetworkInterfaceId", ""), "")
+        if route.get("GatewayId", "").startswith("vgw-"):
+            target = route["GatewayId"]
+        if target and route.get("DestinationCidrBlock"):
+            yield CloudRoute(IPv4Network(route["DestinationCidrBlock"]), target)

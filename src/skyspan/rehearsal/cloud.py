@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from skyspan.rehearsal.spec import Rehearsal, uses_tags
 from skyspan.rehearsal.topology import AWS_LAN, AWS_ROUTER, ROUTER, Topology, site_bridge
+from skyspan.rehearsal.vpn import Vpn
+from skyspan.rehearsal.vpnend import TABLE
 
 ANY = IPv4Network("0.0.0.0/0")
 
@@ -37,28 +39,30 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class CloudRoute:
-    """A route of a route table to an instance's interface."""
+    """A route of a route table to an instance's interface, or to a VPN gateway; both by id."""
 
     to: IPv4Network
-    instance: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet of a VPC, with the routes of its route table."""
+    """A subnet of a VPC, with the routes of its route table; `follows` are the VPN gateways whose routes it takes."""
 
     id: str
     prefix: IPv4Network
     vpc: IPv4Network
     routes: tuple[CloudRoute, ...] = ()
+    follows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CloudState:
-    """What matters of an account: running instances, and the subnets that they are in."""
+    """What matters of an account: running instances, VPN connections, and the subnets of VPCs that have any."""
 
     instances: tuple[Instance, ...] = ()
     subnets: Mapping[str, Subnet] = field(default_factory=dict)
+    vpns: tuple[Vpn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,6 +87,11 @@ def settings(state: CloudState, rehearsal: Rehearsal, topology: Topology) -> fro
                 for machine, instance in standing_in(state, rehearsal).items()
                 for setting in _machine_settings(machine, instance, state, rehearsal, topology)
             ),
+            *(
+                setting
+                for machine, vpn in ends_of(state, rehearsal).items()
+                for setting in _vpn_settings(machine, vpn, state, rehearsal, topology)
+            ),
             *(setting for subnet in state.subnets.values() for setting in _subnet_settings(subnet, state)),
         ]
     )
@@ -92,17 +101,49 @@ def standing_in(state: CloudState, rehearsal: Rehearsal) -> Mapping[str, Instanc
     """Which instance each stand-in stands for now; of several that fit, the first by id."""
     found: dict[str, Instance] = {}
     for name, host in rehearsal.hosts.items():
-        if host.stands_for is None:
+        wanted = None if host.stands_for is None else host.stands_for.aws_instance
+        if wanted is None:
             continue
-        wanted = host.stands_for.aws_instance
         fits = sorted((one for one in state.instances if uses_tags(one.tags, wanted)), key=lambda one: one.id)
         if fits:
             found[name] = fits[0]
     return found
 
 
+def ends_of(state: CloudState, rehearsal: Rehearsal) -> Mapping[str, Vpn]:
+    """Which VPN connection each stand-in stands for now; of several that fit, the first by id."""
+    found: dict[str, Vpn] = {}
+    for name, host in rehearsal.hosts.items():
+        wanted = host.vpn_tags
+        fits = [one for one in state.vpns if wanted is not None and uses_tags(one.tags, wanted)]
+        if fits:
+            found[name] = min(fits, key=lambda one: one.id)
+    return found
+
+
+def moves(before: CloudState, after: CloudState, rehearsal: Rehearsal) -> Iterator[str]:
+    """Who stands for what now and did not before, in words."""
+    old, new = (_all(state, rehearsal) for state in (before, after))
+    for name in rehearsal.hosts:
+        was, now = old.get(name), new.get(name)
+        if now is None and was is not None:
+            yield f"{name} no longer stands for {was.id}"
+        elif now is not None and (was is None or (was.id, _known(was)) != (now.id, _known(now))):
+            yield f"{name} stands for {now.id} with {_known(now)}"
+
+
+def _all(state: CloudState, rehearsal: Rehearsal) -> Mapping[str, Instance | Vpn]:
+    return {**standing_in(state, rehearsal), **ends_of(state, rehearsal)}
+
+
+def _known(one: Instance | Vpn) -> str:
+    addresses = one.outside if isinstance(one, Vpn) else (one.elastic, one.private)
+    return ", ".join(str(address) for address in addresses if address)
+
+
 def edge_filter(state: CloudState) -> str:
-    """The router's nftables table: from outside, an Elastic IP admits what the instance's security groups admit."""
+    """The router's nftables table: from outside, an Elastic IP admits what the instance's security groups admit, and
+    the ends of a VPN connection admit IPsec from their customer gateway."""
     lines = ["table inet aws", "delete table inet aws", "table inet aws {", " chain edge {"]
     lines += ["  type filter hook forward priority 0", "  ct state established,related accept"]
     for instance in sorted(state.instances, key=lambda one: one.id):
@@ -110,6 +151,11 @@ def edge_filter(state: CloudState) -> str:
             continue
         lines += [f"  {_match(permit, instance.elastic)} accept" for permit in instance.permits]
         lines.append(f"  ip daddr {instance.elastic} drop")
+    for vpn in sorted(state.vpns, key=lambda one: one.id):
+        for address in vpn.outside:
+            ends = f"  ip saddr {vpn.customer} ip daddr {address}"
+            lines += [f"{ends} udp dport {{ 500, 4500 }} accept", f"{ends} ip protocol esp accept"]
+            lines.append(f"  ip daddr {address} drop")
     return "\n".join([*lines, " }", "}"]) + "\n"
 
 
@@ -144,10 +190,44 @@ def _machine_settings(
         yield _route(machine, f"default via {router} dev {outside} onlink src {instance.elastic}")
 
 
+def _vpn_settings(
+    machine: str, vpn: Vpn, state: CloudState, rehearsal: Rehearsal, topology: Topology
+) -> Iterator[Setting]:
+    """Both outside addresses; and inside, what comes from the VPC goes where the gateway knows a way, or nowhere."""
+    site = rehearsal.hosts[machine].site
+    assert site is not None, "the section was validated"
+    bridge, router = site_bridge(site), rehearsal.sites[site].prefix.network_address + 1
+    outside, inside = topology.interface(machine, bridge), topology.interface(machine, AWS_LAN)
+    for address in vpn.outside:
+        yield _address(machine, f"{address}/32", f"{outside}")
+        yield _route(ROUTER, f"{address}/32 dev {bridge}")
+    yield _route(machine, f"default via {router} dev {outside} onlink src {vpn.outside[0]}")
+    for priority, action in ((TABLE, f"lookup {TABLE}"), (TABLE + 1, "unreachable")):
+        rule = f"priority {priority} iif {inside}"
+        yield Setting(3, machine, f"rule add {rule} {action}", f"rule del {rule}")
+    own = _gateway_subnet(vpn, state)
+    if own is not None:
+        yield _address(machine, f"{_gateway_address(own.prefix)}/{own.prefix.prefixlen}", f"{inside}")
+        if own.vpc != own.prefix:
+            yield _route(machine, f"{own.vpc} via {own.prefix.network_address + 1} dev {inside}")
+
+
+def _gateway_subnet(vpn: Vpn, state: CloudState) -> Subnet | None:
+    """The subnet in which the stand-in of a VPN gateway is; the cloud's own is in none."""
+    fits = [subnet for subnet in state.subnets.values() if subnet.vpc == vpn.vpc]
+    return min(fits, key=lambda subnet: subnet.prefix, default=None)
+
+
+def _gateway_address(subnet: IPv4Network) -> IPv4Address:
+    """The fourth address of every subnet is reserved by AWS, so nobody has it."""
+    return subnet.network_address + 3
+
+
 def _subnet_settings(subnet: Subnet, state: CloudState) -> Iterator[Setting]:
     """The VPC's own router: the first address of the subnet, and its route table for what comes from it.
 
-    A route to an instance that does not forward (source/destination check left on) is a black hole, as in AWS.
+    A route to an instance that does not forward (source/destination check left on), or to a VPN gateway that has no
+    connection, is a black hole, as in AWS.
     """
     table = 1000 + int.from_bytes(subnet.prefix.network_address.packed[1:3])
     yield _address(AWS_ROUTER, f"{subnet.prefix.network_address + 1}/{subnet.prefix.prefixlen}", "vpc")
@@ -157,13 +237,19 @@ def _subnet_settings(subnet: Subnet, state: CloudState) -> Iterator[Setting]:
     for other in state.subnets.values():
         if other.vpc == subnet.vpc:
             yield _route(AWS_ROUTER, f"{other.prefix} dev vpc table {table}")
-    instances = {instance.id: instance for instance in state.instances}
-    for route in subnet.routes:
-        target = instances.get(route.instance)
-        if target is None or not target.forwards:
-            yield _route(AWS_ROUTER, f"blackhole {route.to} table {table}")
+    hops = {one.id: one.private for one in state.instances if one.forwards}
+    hops |= {one.gateway: _gateway_address(own.prefix) for one in state.vpns if (own := _gateway_subnet(one, state))}
+    ways = {route.to: hops.get(route.target) for route in subnet.routes}
+    for vpn in state.vpns:
+        if vpn.gateway in subnet.follows:
+            # What a gateway learns by BGP is known to it alone, so it is given all that nobody else has.
+            learned = vpn.routes if vpn.static else (ANY,)
+            ways = {**dict.fromkeys(learned, hops.get(vpn.gateway)), **ways}
+    for to, hop in ways.items():
+        if hop is None:
+            yield _route(AWS_ROUTER, f"blackhole {to} table {table}")
         else:
-            yield _route(AWS_ROUTER, f"{route.to} via {target.private} dev vpc onlink table {table}")
+            yield _route(AWS_ROUTER, f"{to} via {hop} dev vpc onlink table {table}")
 
 
 def _address(namespace: str, address: str, interface: str) -> Setting:

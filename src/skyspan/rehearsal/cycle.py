@@ -63,13 +63,23 @@ class Cycle:
         began = monotonic()
         before = await take(self._world)
         reports: list[StepReport] = []
+        links, outputs = None, None
         for step in STEPS:
             if step.name != LAST and any(report.verdict is Verdict.FAILED for report in reports):
                 reports.append(StepReport(step.name, step.title, Verdict.SKIPPED, 0.0, "an earlier step failed"))
                 continue
             reports.append(await self._perform(step))
+            if step.settled:
+                links, outputs = await self._told("links", "links"), await self._told("outputs", "stages")
         proof, leftovers = await self._prove(before)
-        return RehearsalReport(self._name, (*reports, proof), leftovers, boot_s, boot_s + monotonic() - began)
+        took = boot_s + monotonic() - began
+        return RehearsalReport(
+            self._name, (*reports, proof), leftovers, boot_s, took, tuple(links or ()), outputs or {}
+        )
+
+    async def _told(self, verb: str, key: str) -> Any:
+        """What a verb that only asks says of the deployment."""
+        return _document((await self._skyspan(verb, self._name, quiet=True)).text()).get(key)
 
     def _say(self, kind: EventKind, text: str) -> None:
         self._tell(kind, self._step, text)

@@ -16,8 +16,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, MappingProxyType
+from typing import Any
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
@@ -142,8 +144,39 @@ def mount_world() -> None:
     mount("tmpfs", "skyspan", "/run", MS_NOSUID | MS_NODEV, "mode=755")
 
 
-def mount_machine(name: str, folder: Path, tools: Path) -> None:
-    """The root file system of a stand-in: this machine's below `tools`, with every change kept in `folder`/upper."""
+def join_cgroups(groups: Sequence[Mapping[str, str]]) -> None:
+    """Let this process and its children be in control groups of their own, and see nothing of those above.
+
+    Each has `group`, its folder here, and `name`, that of its hierarchy: empty for the unified one, in which only a
+    group without processes has controllers (cgroups(7)); so there they are in one below.
+    """
+    if not groups:
+        return
+    for one in groups:
+        (Path(one["group"]) / "cgroup.procs").write_text(str(os.getpid()))
+    call("unshare", CLONE_NEWCGROUP)
+    for one in groups:
+        if not one["name"]:
+            top = Path(one["group"])
+            (top / "init").mkdir()
+            (top / "init/cgroup.procs").write_text(str(os.getpid()))
+            for controller in (top / "cgroup.controllers").read_text().split():
+                (top / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def mount_cgroups(groups: Sequence[Mapping[str, str]], target: Path) -> None:
+    """Mount the hierarchies of `groups` where programs expect them; `options` name a hierarchy's controllers."""
+    if any(one["name"] for one in groups):
+        mount("tmpfs", "tmpfs", target, MS_NOSUID | MS_NODEV, "mode=755")
+    for one in groups:
+        (target / one["name"]).mkdir(exist_ok=True)
+        mount("cgroup" if one["name"] else "cgroup2", "cgroup", target / one["name"], 0, one["options"])
+
+
+def mount_machine(machine: Mapping[str, Any]) -> None:
+    """The root file system of a stand-in: this machine's below its `tools`, with every change kept in `folder`/upper;
+    over it what `binds` says, by the path inside, and its control groups."""
+    name, folder, tools = machine["name"], Path(machine["folder"]), machine["tools"]
     mount("", "none", "/", MS_REC | MS_PRIVATE)
     root = folder / "root"
     mount("overlay", name, root, 0, f"lowerdir={tools}:/,upperdir={folder / 'upper'},workdir={folder / 'work'}")
@@ -151,6 +184,9 @@ def mount_machine(name: str, folder: Path, tools: Path) -> None:
     mount("sysfs", "sysfs", root / "sys", MS_NOSUID | MS_NODEV)
     mount("", "/dev", root / "dev", MS_BIND | MS_REC)
     mount("tmpfs", "shm", root / "dev/shm", MS_NOSUID | MS_NODEV)
+    for inner, source in machine["binds"].items():
+        mount("", source, root / inner, MS_BIND)
+    mount_cgroups(machine["cgroups"], root / "sys/fs/cgroup")
     os.chdir(root)
     call("pivot_root", b".", b".")
     call("umount2", b".", MNT_DETACH)
@@ -159,14 +195,14 @@ def mount_machine(name: str, folder: Path, tools: Path) -> None:
 
 
 def main(request: str) -> int:
-    """Be the init of one stand-in; `request` is JSON: `name`, `folder`, `tools`, `argv`. Prints its pid when ready."""
+    """Be the init of one stand-in. Prints its pid when ready.
+
+    `request` is JSON: `name`, `folder`, `tools`, `argv`, `binds`, `cgroups` (see `mount_machine`, `join_cgroups`).
+    """
     machine = json.loads(request)
     die_with_parent()
-
-    def prepare() -> None:
-        mount_machine(machine["name"], Path(machine["folder"]), Path(machine["tools"]))
-
-    return isolate(prepare, machine["argv"], LOGIN_ENVIRONMENT, ready=sys.stdout.fileno())
+    join_cgroups(machine["cgroups"])
+    return isolate(lambda: mount_machine(machine), machine["argv"], LOGIN_ENVIRONMENT, ready=sys.stdout.fileno())
 
 
 if __name__ == "__main__":

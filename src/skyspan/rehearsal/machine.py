@@ -7,14 +7,16 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Stream
 from skyspan.model.error import ToolFailedError
 from skyspan.rehearsal import firstprocess
+from skyspan.rehearsal.cgroups import Group
 from skyspan.rehearsal.firstprocess import LOGIN_ENVIRONMENT
 from skyspan.rehearsal.material import sshd_settings
 
@@ -24,15 +26,20 @@ BOOT_S = 20.0
 OWN_FOLDERS = (("root", 0o700), ("home", 0o755), ("tmp", 0o1777), ("run", 0o755), ("var/tmp", 0o1777))
 """Folders of which a stand-in sees nothing of this machine's."""
 
+ABSENT = "var/lib/skyspan"
+"""Where a host keeps what belongs to its stages: what this machine has there, at any moment, is not the stand-in's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A stand-in that runs. `pid` is its first process, as the world sees it."""
+    """A stand-in that runs. `pid` is its first process, as the world sees it; `contained`: it has control groups of
+    its own."""
 
     name: str
     folder: Path
     pid: int
     process: Process
+    contained: bool = False
 
     @property
     def changes(self) -> Path:
@@ -41,24 +48,41 @@ class Machine:
 
     def command(self, *argv: str) -> tuple[str, ...]:
         """`argv` to be run inside the machine."""
-        return ("nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "--", *argv)
+        more = ("-C",) if self.contained else ()
+        return ("nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", *more, "--", *argv)
 
     def daemon(self, *argv: str) -> tuple[str, ...]:
         """`argv` to be run inside the machine as its init would: without our environment."""
         return self.command("env", "-i", *(f"{name}={value}" for name, value in LOGIN_ENVIRONMENT.items()), *argv)
 
 
-def furnish(folder: Path, own: Mapping[str, str]) -> None:
-    """Write what the machine has of its own before it boots: `own` are texts by path, identity, names and keys."""
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """What a machine has besides this machine's files: the folder `tools` laid over them, folders bound over its own by
+    their paths inside, and control groups."""
+
+    tools: Path
+    binds: Mapping[str, Path] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+
+
+def furnish(folder: Path, own: Mapping[str, str], private: tuple[str, ...] = ()) -> None:
+    """Write what the machine has of its own before it boots: `own` are texts by path, identity, names and keys.
+
+    Of the folders `private` it sees nothing of this machine's either.
+    """
     upper = folder / "upper"
     for part in ("upper", "work", "root"):
         (folder / part).mkdir(parents=True)
-    for inner, mode in OWN_FOLDERS:
-        private = upper / inner
-        private.mkdir(parents=True, exist_ok=True)
-        private.chmod(mode)
-        os.setxattr(private, "trusted.overlay.opaque", b"y")
+    for inner, mode in (*OWN_FOLDERS, *((name, 0o755) for name in private)):
+        own_folder = upper / inner
+        own_folder.mkdir(parents=True, exist_ok=True)
+        own_folder.chmod(mode)
+        os.setxattr(own_folder, "trusted.overlay.opaque", b"y")
     (upper / "run/sshd").mkdir(mode=0o755)
+    (upper / ABSENT).parent.mkdir(parents=True, exist_ok=True)
+    # Such a device is how an overlay remembers that something is not there.
+    os.mknod(upper / ABSENT, stat.S_IFCHR, os.makedev(0, 0))
     for name, text in own.items():
         _write(upper / name, text, 0o600 if name.endswith("_key") else 0o644)
     _write(upper / "etc/ssh/stand_in_sshd_config", sshd_settings())
@@ -76,9 +100,8 @@ def forget_running(folder: Path) -> None:
     (folder / "upper/run/sshd").mkdir(mode=0o755)
 
 
-async def boot(name: str, folder: Path, tools: Path, sshd: str, spawner: Spawner) -> Machine:
-    """Start a furnished machine, with `tools` laid over this machine's files; raises ToolFailedError with its last
-    words."""
+async def boot(name: str, folder: Path, own: Belongings, sshd: str, spawner: Spawner) -> Machine:
+    """Start a furnished machine with what belongs to it; raises ToolFailedError with its last words."""
     said = bytearray()
     up = asyncio.get_running_loop().create_future()
 
@@ -90,7 +113,9 @@ async def boot(name: str, folder: Path, tools: Path, sshd: str, spawner: Spawner
     request = {
         "name": name,
         "folder": str(folder),
-        "tools": str(tools),
+        "tools": str(own.tools),
+        "binds": {inner: str(source) for inner, source in own.binds.items()},
+        "cgroups": [{"group": str(one.folder), "name": one.name, "options": one.options} for one in own.groups],
         "argv": [sshd, "-D", "-E", "/var/log/sshd.log", "-f", "/etc/ssh/stand_in_sshd_config"],
     }
     # The environment's Python may be slow to start with its packages; init needs none of them.
@@ -108,7 +133,7 @@ async def boot(name: str, folder: Path, tools: Path, sshd: str, spawner: Spawner
             detail=said.decode(errors="replace"),
             hint="`skyspan doctor` says what a rehearsal needs",
         )
-    return Machine(name, folder, up.result(), process)
+    return Machine(name, folder, up.result(), process, bool(own.groups))
 
 
 def quoted(argv: tuple[str, ...]) -> str:

@@ -7,6 +7,16 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class Ground:
+    """What a world is told of the real machine: the composition's folder, folders with images that were made there, and
+    the name that its control groups have."""
+
+    folder: Path
+    images: tuple[Path, ...] = ()
+    groups: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Where things are inside a world. All of it is on a file system in memory that nobody else can see."""
 
@@ -36,6 +46,11 @@ class Places:
     def tools(self) -> Path:
         """What is laid over this machine's files for every stand-in."""
         return self.root / "tools"
+
+    @property
+    def images(self) -> Path:
+        """Images that were made for this world."""
+        return self.root / "images"
 
     @property
     def zone(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -63,13 +63,16 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class RehearsalReport:
-    """The whole. `leftovers` is what the deployment left in the world after its destruction."""
+    """The whole. `leftovers` is what the deployment left in the world after its destruction; `links` and `outputs` (by
+    stage) are what it was while it was up, as `skyspan links` and `skyspan outputs` say it."""
 
     composition: str
     steps: tuple[StepReport, ...]
     leftovers: tuple[str, ...]
     boot_s: float
     duration_s: float
+    links: tuple[Mapping[str, Any], ...] = ()
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -85,6 +88,8 @@ class RehearsalReport:
             "duration_s": round(self.duration_s, 3),
             "steps": [{**asdict(step), "duration_s": round(step.duration_s, 3)} for step in self.steps],
             "leftovers": list(self.leftovers),
+            "links": list(self.links),
+            "outputs": self.outputs,
         }
 
     @classmethod
@@ -97,4 +102,6 @@ class RehearsalReport:
             tuple(document["leftovers"]),
             document["boot_s"],
             document["duration_s"],
+            tuple(document["links"]),
+            document["outputs"],
         )

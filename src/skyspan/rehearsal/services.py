@@ -1,4 +1,4 @@
-"""Runs what stand-ins offer from the start: recorders of requests, a tailnet's server, its members' daemons."""
+"""Runs what stand-ins offer from the start: recorders, a tailnet's server, its members' daemons, Docker hosts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Transport
 from skyspan.model.error import ToolFailedError, ToolMissingError
-from skyspan.rehearsal import recorder, tailnet
-from skyspan.rehearsal.machine import BOOT_S, OWN_FOLDERS, Machine
-from skyspan.rehearsal.spec import Headscale, Rehearsal, Service, Tailscaled
+from skyspan.rehearsal import cgroups, dockerhost, inventory, recorder, tailnet
+from skyspan.rehearsal.environments import interpreter_of, lay_environment, libraries_of
+from skyspan.rehearsal.images import Archive, Sources, archives
+from skyspan.rehearsal.machine import BOOT_S, OWN_FOLDERS, Belongings, Machine
+from skyspan.rehearsal.places import Ground, Places
+from skyspan.rehearsal.spec import Docker, Headscale, Recorder, Rehearsal, Service, StandIn, Tailscaled, services_of
 from skyspan.rehearsal.topology import address_of
 
 _START_S = 30.0
 """How long a service may take to answer, in seconds; each takes less than one."""
+
+_IMAGE_S = 300.0
+"""How long making an image may take, in seconds; one of 150 MB takes one."""
 
 _LADDER = StopLadder(0.5, 0.5)
 
@@ -27,29 +33,43 @@ def programs_of(rehearsal: Rehearsal) -> tuple[str, ...]:
     """The programs that the world's services need beyond those of every world."""
     kinds = {type(service) for host in rehearsal.hosts.values() for service in host.services.values()}
     server = tailnet.SERVER_PROGRAMS if Headscale in kinds else ()
-    return (*server, *(tailnet.CLIENT_PROGRAMS if Tailscaled in kinds else ()))
+    client = tailnet.CLIENT_PROGRAMS if Tailscaled in kinds else ()
+    return (*server, *client, *(dockerhost.PROGRAMS if Docker in kinds else ()))
 
 
-def lay_tools(programs: tuple[str, ...], path: str, folder: Path) -> None:
-    """Put `programs`, found on `path`, below `folder` to where every stand-in's PATH leads.
+def lay_tools(programs: tuple[str, ...], path: str, folder: Path, also: tuple[str, ...] = ()) -> None:
+    """Put `programs`, found on `path`, below `folder` to where every stand-in's PATH leads; and `also` what is there.
 
     Raises ToolMissingError naming those that are not there.
     """
-    found = {name: shutil.which(name, path=path) for name in programs}
-    missing = [name for name, where in found.items() if where is None]
+    found = {name: shutil.which(name, path=path) for name in (*programs, *also)}
+    missing = [name for name in programs if found[name] is None]
     if missing:
-        raise ToolMissingError(
-            f"the rehearsal's services need {', '.join(missing)}",
-            hint="`tools/build test` makes them in a checkout; or put them on PATH (`skyspan doctor` looks for them)",
-        )
+        raise ToolMissingError(f"the rehearsal's services need {', '.join(missing)}", hint=_how_to_get(missing))
     target = folder / "usr/local/bin"
     target.mkdir(parents=True)
     for name, where in found.items():
-        real = Path(str(where)).resolve()
-        if _seen_inside(real):
+        if where is None:
+            continue
+        real = Path(where).resolve()
+        if real == Path("/usr/local/bin") / name:
+            continue
+        if libraries_of(real) is not None and not (_seen_inside(real) and _seen_inside(interpreter_of(real))):
+            lay_environment(real, name, folder)
+        elif _seen_inside(real):
             (target / name).symlink_to(real)
         else:
             shutil.copy(real, target / name)
+
+
+def _how_to_get(missing: Sequence[str]) -> str:
+    """What to type, in a checkout and elsewhere."""
+    ways = []
+    if set(missing) & {*tailnet.SERVER_PROGRAMS, *tailnet.CLIENT_PROGRAMS}:
+        ways.append('in a checkout: tools/build tailnet && export PATH="$PWD/.tools/bin:$PATH"')
+    if set(missing) & set(dockerhost.PROGRAMS):
+        ways.append("for Docker: apt-get install docker.io")
+    return "; ".join([*ways, "or put them on PATH (`skyspan doctor` looks for them)"])
 
 
 def _seen_inside(file: Path) -> bool:
@@ -57,6 +77,36 @@ def _seen_inside(file: Path) -> bool:
     which every stand-in has one of its own."""
     own = any(file.is_relative_to(Path("/") / folder) for folder, _ in OWN_FOLDERS)
     return not own and file.stat().st_dev == Path("/").stat().st_dev
+
+
+def own_texts(host: StandIn) -> Mapping[str, str]:
+    """What the services of a stand-in have to find among its files, by path."""
+    daemon = next(iter(services_of(host, Docker)), None)
+    return {} if daemon is None else {dockerhost.SETTINGS_FILE: dockerhost.settings(daemon.settings)}
+
+
+def private_folders(host: StandIn) -> tuple[str, ...]:
+    """Folders of which a stand-in with these services sees nothing of this machine's."""
+    return dockerhost.OWN_FOLDERS if services_of(host, Docker) else ()
+
+
+def belongings(name: str, host: StandIn, places: Places, ground: Ground) -> Belongings:
+    """What a stand-in boots with. A Docker host has a folder for its data and fresh control groups. Blocks."""
+    if not services_of(host, Docker):
+        return Belongings(places.tools)
+    data = places.machine(name) / "docker"
+    data.mkdir(mode=0o711, exist_ok=True)
+    found = cgroups.here()
+    if not found or not ground.groups:
+        raise ToolMissingError(f"no control groups for {name}: none are mounted at {cgroups.MOUNTS}")
+    try:
+        return Belongings(places.tools, {dockerhost.DATA: data}, cgroups.make(found, ground.groups, name))
+    except OSError as error:
+        raise ToolFailedError(
+            f"no control groups can be made for {name}",
+            detail=str(error),
+            hint=f"a Docker host needs {cgroups.MOUNTS} to be writable: in a container that is an option of its own",
+        ) from error
 
 
 class Services:
@@ -67,6 +117,20 @@ class Services:
         self._spawner = spawner
         self._recorders: dict[tuple[str, int], Process] = {}
         self._served: set[str] = set()
+        self._archives: Mapping[str, Archive] = {}
+
+    def provide(self, rehearsal: Rehearsal, sources: Sources, tools: Path) -> None:
+        """Have what the services of `rehearsal` are made of before any machine boots: programs in `tools`, images.
+
+        Raises ToolMissingError or UsageError for what is not there, saying how to get it.
+        """
+        daemons = [one for host in rehearsal.hosts.values() for one in services_of(host, Docker)]
+        lay_tools(programs_of(rehearsal), sources.path, tools, dockerhost.MORE_PROGRAMS if daemons else ())
+        if (tools / "usr/local/bin/docker-compose").exists():
+            plugins = tools / dockerhost.PLUGINS
+            plugins.mkdir(parents=True)
+            (plugins / "docker-compose").symlink_to("/usr/local/bin/docker-compose")
+        self._archives = archives(sorted({name for daemon in daemons for name in daemon.images.values()}), sources)
 
     async def start_all(self, machines: Mapping[str, Machine], rehearsal: Rehearsal) -> Mapping[str, str]:
         """Start every service of these machines; returns the variables that the inner Skyspan is given by them."""
@@ -87,12 +151,15 @@ class Services:
             return await self._headscale(machine, service, address)
         if isinstance(service, Tailscaled):
             await self._inside(machine, "tailscaled", tailnet.START, given=tailnet.SERVICE)
+        elif isinstance(service, Docker):
+            await self._docker(machine, service)
         else:
             place = (machine.name, service.port)
             running = self._recorders.pop(place, None)
             if running is not None:
                 await running.stop()
-            argv = ("ip", "netns", "exec", machine.name, sys.executable, "-I", "-S", recorder.__file__)
+            program = recorder.__file__ if isinstance(service, Recorder) else inventory.__file__
+            argv = ("ip", "netns", "exec", machine.name, sys.executable, "-I", "-S", program)
             self._recorders[place] = await listening(self._spawner, machine.name, (*argv, str(service.port)))
         return {}
 
@@ -116,6 +183,23 @@ class Services:
         options = (tailnet.SERVER_FOLDER, *tailnet.key_options(service))
         said = await self._inside(machine, "headscale", tailnet.NEW_KEY, *options)
         return {service.auth_key_env: str(json.loads(said)["key"])}
+
+    async def _docker(self, machine: Machine, service: Docker) -> None:
+        known = (await self._inside(machine, "docker", dockerhost.START, given=dockerhost.SERVICE)).split()
+        for reference, source in service.images.items():
+            if dockerhost.full_name(reference) in known:
+                continue
+            archive = self._archives[source]
+            script = dockerhost.IMPORT if archive.instructions else dockerhost.LOAD
+            argv = machine.daemon("sh", "-euc", script, "sh", reference, *archive.instructions)
+            # The file is this machine's, the daemon is the stand-in's; between them is a descriptor.
+            opened = ("sh", "-euc", 'file=$1; shift; exec "$@" <"$file"', "sh", str(archive.file), *argv)
+            done = await self._transport.run(Command(opened, timeout_s=_IMAGE_S))
+            if not done.ok:
+                raise ToolFailedError(
+                    f"the stand-in {machine.name} cannot have the image {reference} from {source}",
+                    detail=done.last_words(),
+                )
 
     async def _inside(self, machine: Machine, what: str, script: str, *arguments: str, given: str = "") -> str:
         command = machine.daemon("sh", "-euc", script, "sh", *arguments)

@@ -13,14 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from skyspan.model.error import ToolFailedError
-from skyspan.rehearsal.machine import Machine
+from skyspan.rehearsal import dockerhost
+from skyspan.rehearsal.machine import ABSENT, Machine
+from skyspan.rehearsal.spec import Docker, Inventory, services_of
 from skyspan.rehearsal.topology import CONTROL
 from skyspan.rehearsal.world import World
 
-IGNORED_FOLDERS = ("tmp", "var/tmp", "var/log", "var/cache", "root/.ansible", "root/.cache", "var/lib/tailscale")
+IGNORED_FOLDERS = (
+    *("tmp", "run/lock", "var/tmp", "var/log", "var/cache", "root/.ansible", "root/.cache"),
+    *("var/lib/tailscale", "run/docker", "run/containerd"),
+)
 """Where every machine leaves logs and scratch files; nobody expects a deployment to clean there.
 
-Nor where a tailscaled that was there before keeps its own key: who is a member is asked of the tailnet's server.
+Nor where a daemon that was there before keeps its own: who is a member is asked of the tailnet's server, what there is
+of containers of Docker.
 """
 
 _LOOK = """echo @links; ip -j addr
@@ -34,6 +40,8 @@ _IPTABLES_CHAIN = re.compile(
     _IPTABLES_TABLE.pattern + r" / chain (PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING): \['type [^']* policy accept;'\]"
 )
 """A chain of iptables with the one line that each has, by which it lets everything pass."""
+
+_REMOVED = "removed file"
 
 _PASSING = ("sshd: ",)
 """Processes that come and go with connections."""
@@ -61,6 +69,11 @@ async def take(world: World) -> Mapping[str, frozenset[str]]:
         found[name].update(await asyncio.to_thread(_inside, machine))
     account = await asyncio.to_thread(world.aws.leftovers) if world.aws else ()
     members = frozenset(f"member {name}" for name in await world.members())
+    for name, host in world.rehearsal.hosts.items():
+        if services_of(host, Docker):
+            found[name].update(await _docker(world, name))
+        for service in services_of(host, Inventory):
+            found[name].update(await _rows(world, name, service.port))
     return {
         **{place: frozenset(items) for place, items in found.items()},
         "AWS": frozenset(account),
@@ -78,6 +91,21 @@ async def _network(world: World, place: str) -> Iterable[str]:
     if not completed.ok:
         raise ToolFailedError(f"cannot look at {place}", detail=completed.last_words())
     return network(completed.text())
+
+
+async def _docker(world: World, place: str) -> Iterable[str]:
+    completed = await world.on(place, "sh", "-euc", dockerhost.LIST)
+    if not completed.ok:
+        raise ToolFailedError(f"cannot look at what Docker has on {place}", detail=completed.last_words())
+    return completed.text().splitlines()
+
+
+async def _rows(world: World, place: str, port: int) -> Iterable[str]:
+    completed = await world.on(place, "curl", "-sS", "-f", "-m", "5", f"http://127.0.0.1:{port}/")
+    if not completed.ok:
+        raise ToolFailedError(f"cannot look at the inventory on {place}", detail=completed.last_words())
+    tables: Mapping[str, list[Mapping[str, Any]]] = json.loads(completed.text())
+    return [f"row {table}/{row['id']} {row.get('name', '')}".rstrip() for table, rows in tables.items() for row in rows]
 
 
 def network(text: str) -> Iterator[str]:
@@ -167,14 +195,16 @@ def files(changes: Path, below: Path = Path("/")) -> Iterator[str]:
             if not os.path.lexists(below / here / name):
                 yield f"folder /{here / name}"
         for name in names:
-            yield f"{_content(Path(folder) / name)} /{here / name}"
+            content = _content(Path(folder) / name)
+            if (str(here / name), content) != (ABSENT, _REMOVED):
+                yield f"{content} /{here / name}"
 
 
 def _content(path: Path) -> str:
     """What a file is, so that a changed one is another thing."""
     status = path.lstat()
     if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-        return "removed file"
+        return _REMOVED
     if stat.S_ISLNK(status.st_mode):
         return f"link to {path.readlink()}"
     if not stat.S_ISREG(status.st_mode):

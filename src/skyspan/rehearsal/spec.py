@@ -15,6 +15,11 @@ from skyspan.model.value import Value
 # Names become namespace and bridge names, which the kernel limits to 15 bytes including our prefix.
 StandInName: TypeAlias = Annotated[str, Field(pattern=NAME_PATTERN, max_length=13)]
 
+IMAGE_PATTERN = (
+    r"^[a-z0-9]+([._/-]+[a-z0-9]+)*(:[0-9]+(/[a-z0-9]+([._-]+[a-z0-9]+)*)+)?(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
+)
+"""A reference to an image by name and tag (distribution's grammar of references, without a digest)."""
+
 RESERVED_NAMES = frozenset({"control", "router", "switch", "aws"})
 """Namespaces that every world has."""
 
@@ -60,6 +65,15 @@ class Recorder(Model):
     """TCP port, on all addresses."""
 
 
+class Inventory(Model):
+    """Listens from the start: a REST API with tables of rows, made as NetBox's and empty. What a deployment leaves in
+    it is found by the proof. `GET /` tells everything."""
+
+    kind: Literal["inventory"]
+    port: int = Field(default=8000, ge=1, le=65535)
+    """TCP port, on all addresses."""
+
+
 class Headscale(Model):
     """A control server of a tailnet: a real Headscale, with its relay, and a key that lets stand-ins join."""
 
@@ -81,18 +95,40 @@ class Tailscaled(Model):
     kind: Literal["tailscaled"]
 
 
-Service: TypeAlias = Annotated[Recorder | Headscale | Tailscaled, Field(discriminator="kind")]
+class Docker(Model):
+    """Docker as a package would leave it: a real daemon of the stand-in's own with its socket, network and firewall
+    chains, and the commands; `containerlab` and Compose too, where they are on PATH."""
+
+    kind: Literal["docker"]
+    images: dict[Annotated[str, Field(pattern=IMAGE_PATTERN)], str] = Field(default_factory=dict)
+    """Images that it has from the start, by reference: `node` (a small Debian with FRR, SSH, SNMP and iperf3, which
+    `tools/image` makes), `busybox`, or the path of a tar beside the composition: what `docker save` wrote, or a root
+    file system. Nothing can be pulled: there is no registry in a world."""
+    settings: dict[str, Value] = Field(default_factory=dict)
+    """More of its `daemon.json`."""
+
+
+Service: TypeAlias = Annotated[Recorder | Headscale | Tailscaled | Docker | Inventory, Field(discriminator="kind")]
 """Something that runs on a stand-in from the start, beside sshd."""
 
 
-Served = TypeVar("Served", Recorder, Headscale, Tailscaled)
+Served = TypeVar("Served", Recorder, Headscale, Tailscaled, Docker, Inventory)
 
 
 class StandsFor(Model):
-    """The cloud instance whose addresses the stand-in takes while it exists."""
+    """What of the cloud the stand-in is while it exists: an instance, or the cloud's end of a VPN connection."""
 
-    aws_instance: dict[str, str] = Field(min_length=1)
+    aws_instance: dict[str, str] | None = Field(default=None, min_length=1)
     """Tags that the instance must have, for example `{Name: cloud-gw}`."""
+    aws_vpn_connection: dict[str, str] | None = Field(default=None, min_length=1)
+    """Tags that the VPN connection must have, for example `{Name: office}`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> StandsFor:
+        if (self.aws_instance is None) == (self.aws_vpn_connection is None):
+            msg = "it stands for one thing: give either `aws_instance` or `aws_vpn_connection`"
+            raise ValueError(msg)
+        return self
 
 
 class StandIn(Model):
@@ -101,7 +137,8 @@ class StandIn(Model):
     site: StandInName | None = None
     """The underlay it is attached to, with its interface `eth0`."""
     address: Address | None = None
-    """Its address there; one that stands for an instance gets its Elastic IP instead."""
+    """Its address there; one that stands for an instance gets its Elastic IP instead, one that stands for a VPN
+    connection those of both tunnels."""
     lans: dict[StandInName, AddressWithLength] = Field(default_factory=dict)
     """Its addresses on LANs shared with other stand-ins, on `eth1` and so on in this order."""
     routes: tuple[Route, ...] = ()
@@ -111,7 +148,7 @@ class StandIn(Model):
     services: dict[StandInName, Service] = Field(default_factory=dict)
     """What runs on it from the start, beside sshd."""
     stands_for: StandsFor | None = None
-    """The instance it stands for."""
+    """The instance or VPN connection it stands for."""
 
     @model_validator(mode="after")
     def _reachable(self) -> StandIn:
@@ -122,6 +159,11 @@ class StandIn(Model):
             msg = "a stand-in needs a `site`, a LAN in `lans`, or an instance in `stands_for`"
             raise ValueError(msg)
         return self
+
+    @property
+    def vpn_tags(self) -> dict[str, str] | None:
+        """The tags of the VPN connection that it stands for; None when it stands for none."""
+        return None if self.stands_for is None else self.stands_for.aws_vpn_connection
 
 
 class Image(Model):
@@ -214,6 +256,8 @@ def _host_problems(rehearsal: Rehearsal) -> list[str]:
             problems.append(f"hosts.{name}: every world has a {name} already; choose another name")
         if host.stands_for is not None and rehearsal.aws is None:
             problems.append(f"hosts.{name}.stands_for needs an `aws:` section")
+        elif rehearsal.aws is not None and host.vpn_tags is not None:
+            problems += _vpn_problems(name, host, rehearsal.aws)
         if host.site is not None and host.site not in rehearsal.sites:
             problems.append(f"hosts.{name}.site names no site: {host.site}; there are {', '.join(rehearsal.sites)}")
         elif host.site is not None and host.address is not None:
@@ -233,6 +277,14 @@ def _host_problems(rehearsal: Rehearsal) -> list[str]:
     return problems
 
 
+def _vpn_problems(name: str, host: StandIn, aws: Aws) -> list[str]:
+    if host.address is not None or host.lans:
+        return [f"hosts.{name} stands for a VPN connection: its addresses come from the cloud alone"]
+    if host.site != aws.site:
+        return [f"hosts.{name} stands for a VPN connection: its `site` is that of `aws` ({aws.site})"]
+    return []
+
+
 def services_of(host: StandIn, kind: type[Served]) -> tuple[Served, ...]:
     """The services of one kind on a stand-in."""
     return tuple(service for service in host.services.values() if isinstance(service, kind))
@@ -244,6 +296,8 @@ def _service_problems(name: str, host: StandIn) -> list[str]:
         problems.append(f"hosts.{name}.services: a headscale needs an address from the start")
     if len(services_of(host, Tailscaled)) > 1:
         problems.append(f"hosts.{name}.services: one tailscaled is all that a host can have")
+    if len(services_of(host, Docker)) > 1:
+        problems.append(f"hosts.{name}.services: one docker is all that a host can have")
     return problems
 
 

@@ -102,7 +102,7 @@ def lay_out(rehearsal: Rehearsal) -> Topology:
     forwarding = (
         ROUTER,
         *((AWS_ROUTER,) if rehearsal.aws else ()),
-        *(name for name, host in rehearsal.hosts.items() if host.forwards),
+        *(name for name, host in rehearsal.hosts.items() if host.forwards or host.vpn_tags is not None),
     )
     return Topology(machines, helpers, tuple(bridges), tuple(ports), tuple(_routes(rehearsal, router)), forwarding)
 

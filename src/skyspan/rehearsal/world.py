@@ -20,11 +20,13 @@ from skyspan.model.error import ToolFailedError, UsageError
 from skyspan.rehearsal import cloud, faults, forget, material, names, topology
 from skyspan.rehearsal.awsserver import AwsServer
 from skyspan.rehearsal.clocks import Clocks
+from skyspan.rehearsal.images import Sources
 from skyspan.rehearsal.machine import Machine, boot, forget_running, furnish, quoted
-from skyspan.rehearsal.places import Places
-from skyspan.rehearsal.services import Services, lay_tools, listening, programs_of
+from skyspan.rehearsal.places import Ground, Places
+from skyspan.rehearsal.services import Services, belongings, listening, own_texts, private_folders
 from skyspan.rehearsal.spec import GivenSecret, Headscale, Rehearsal, services_of
 from skyspan.rehearsal.topology import CONTROL, ROUTER
+from skyspan.rehearsal.vpnends import VpnEnds, require
 
 HOST_KEY = "host-"
 """Names of the stand-ins' host keys start with this, so that no secret has the same."""
@@ -37,7 +39,7 @@ class World:
     """A world that runs from `__aenter__` to `__aexit__`.
 
     `transport` and `spawner` run commands in the process's own namespaces; `outer` is the environment of whoever asked
-    for it; `say` gets a line for whatever the world does by itself.
+    for it, `ground` what else it is told; `say` gets a line for whatever the world does by itself.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class World:
         spawner: Spawner,
         outer: Mapping[str, str],
         say: Callable[[str], None],
+        ground: Ground,
     ) -> None:
         self.rehearsal = rehearsal
         self.places = Places()
@@ -59,12 +62,14 @@ class World:
         self._transport = transport
         self._spawner = spawner
         self._outer = outer
+        self._ground = ground
         self._tell_caller = say
         self._public: dict[str, str] = {}
         self._settings: frozenset[cloud.Setting] = frozenset()
         self._state = cloud.CloudState()
         self._sshd = ""
         self._services = Services(transport, spawner)
+        self._vpn_ends = VpnEnds(transport)
         self._name_server: Process | None = None
         self._given: Mapping[str, str] = {}
         self._following = asyncio.Lock()
@@ -91,6 +96,7 @@ class World:
         """The present addresses of every machine, the one to reach it by first."""
         found: dict[str, list[str]] = {}
         instances = cloud.standing_in(self._state, self.rehearsal)
+        ends = cloud.ends_of(self._state, self.rehearsal)
         for name, host in self.rehearsal.hosts.items():
             instance = instances.get(name)
             candidates = [
@@ -98,6 +104,7 @@ class World:
                 instance.elastic if instance and host.site else None,
                 *(interface.ip for interface in host.lans.values()),
                 instance.private if instance else None,
+                *(ends[name].outside if name in ends else ()),
             ]
             found[name] = [str(address) for address in candidates if address is not None]
         return {name: tuple(addresses) for name, addresses in found.items()}
@@ -174,11 +181,13 @@ class World:
             pulled = [f"ip -n {port.far} link del {port.far_interface} 2>/dev/null || true" for port in cables.ports]
             await self._script(f"pull the cables of {host}", "\n".join([f"ip netns del {host}", *pulled]))
             forget_running(old.folder)
-            self.machines[host] = await boot(host, old.folder, self.places.tools, self._sshd, self._spawner)
+            self.machines[host] = await self._boot(host)
             await self._lay(cables)
             again = [f"ip -n {host} {one.make}" for one in sorted(self._settings) if one.namespace == host]
             await self._script(f"configure {host}", "\n".join(again))
             await self._services.start_all({host: self.machines[host]}, self.rehearsal)
+            self._vpn_ends.forget(host)
+            await self._vpn_ends.follow(cloud.ends_of(self._state, self.rehearsal), self.machines)
 
     async def follow_cloud(self) -> None:
         """Give every namespace the addresses and routes that the cloud's present state asks for."""
@@ -188,7 +197,7 @@ class World:
             before, state = self._state, await asyncio.to_thread(self.aws.state)
             wanted = cloud.settings(state, self.rehearsal, self.topology)
             edge = cloud.edge_filter(state)
-            if wanted == self._settings and edge == cloud.edge_filter(before):
+            if (wanted, edge, state.vpns) == (self._settings, cloud.edge_filter(before), before.vpns):
                 return
             gone, new = sorted(self._settings - wanted, reverse=True), sorted(wanted - self._settings)
             lines = [f"ip -n {one.namespace} {one.undo} 2>/dev/null || true" for one in gone]
@@ -196,20 +205,12 @@ class World:
             self._state, self._settings = state, wanted
             await self._script("follow the cloud", "\n".join([*lines, _fed(ROUTER, edge)]))
             self._trust()
-            self._tell(before, state)
-
-    def _tell(self, before: cloud.CloudState, after: cloud.CloudState) -> None:
-        """Say who stands for what now."""
-        old, new = (cloud.standing_in(state, self.rehearsal) for state in (before, after))
-        for name in self.rehearsal.hosts:
-            was, now = old.get(name), new.get(name)
-            if now is None and was is not None:
-                self.say(f"{name} no longer stands for {was.id}")
-            elif now is not None and (was is None or (was.id, was.elastic) != (now.id, now.elastic)):
-                known = ", ".join(str(address) for address in (now.elastic, now.private) if address)
-                self.say(f"{name} stands for {now.id} with {known}")
+            for line in cloud.moves(before, state, self.rehearsal):
+                self.say(line)
+            await self._vpn_ends.follow(cloud.ends_of(state, self.rehearsal), self.machines)
 
     async def _start(self) -> None:
+        require(self.rehearsal)
         for folder in ("user", "tmp", "home", "keys", "machines"):
             (self.places.root / folder).mkdir(parents=True, mode=0o700)
         Path("/run/netns").mkdir(exist_ok=True)
@@ -242,8 +243,10 @@ class World:
     async def _boot_machines(self) -> None:
         found = await self._transport.run(Command(("sh", "-c", "command -v sshd || ls /usr/sbin/sshd")))
         self._sshd = found.text().strip()
-        authorized = "".join(f"{key}\n" for name, key in self._public.items() if not name.startswith(HOST_KEY))
-        lay_tools(programs_of(self.rehearsal), self._outer.get("PATH", os.defpath), self.places.tools)
+        keys = tuple(key for name, key in self._public.items() if not name.startswith(HOST_KEY))
+        path = self._outer.get("PATH", os.defpath)
+        sources = Sources(self._ground.folder, self._ground.images, self.places.images, path, keys)
+        self._services.provide(self.rehearsal, sources, self.places.tools)
         for name in self.topology.machines:
             host_key = self.places.key(HOST_KEY + name).read_text()
             server = topology.name_server(self.rehearsal, name)
@@ -253,17 +256,19 @@ class World:
                     "etc/hostname": f"{name}\n",
                     "etc/hosts": self._hosts() if server is None else material.own_hosts(name),
                     "etc/resolv.conf": material.resolver_settings(server),
-                    "etc/ssh/authorized_keys": authorized,
+                    "etc/ssh/authorized_keys": "".join(f"{key}\n" for key in keys),
                     "etc/ssh/ssh_host_ed25519_key": host_key,
+                    **own_texts(self.rehearsal.hosts[name]),
                 },
+                private_folders(self.rehearsal.hosts[name]),
             )
-        booted = await asyncio.gather(
-            *(
-                boot(name, self.places.machine(name), self.places.tools, self._sshd, self._spawner)
-                for name in self.topology.machines
-            )
-        )
+        booted = await asyncio.gather(*(self._boot(name) for name in self.topology.machines))
         self.machines = {machine.name: machine for machine in booted}
+
+    async def _boot(self, name: str) -> Machine:
+        """Start a furnished machine; one that was there before has ended."""
+        own = await asyncio.to_thread(belongings, name, self.rehearsal.hosts[name], self.places, self._ground)
+        return await boot(name, self.places.machine(name), own, self._sshd, self._spawner)
 
     async def _wire(self) -> None:
         """Name the namespaces, lay the cables, set addresses and routes, and start to forward."""

@@ -69,3 +69,8 @@ def test_no_color_counts_when_it_is_not_empty() -> None:
     assert colours({}) is None
     assert colours({"NO_COLOR": ""}) is None
     assert colours({"NO_COLOR": "0"}) is False
+
+
+def test_images_are_beside_the_folders_of_tools() -> None:
+    folders = read_settings(environ={"SKYSPAN_TOOLS": "/opt/one/bin:/two/bin"}).image_folders
+    assert folders[:2] == (Path("/opt/one/images"), Path("/two/images"))

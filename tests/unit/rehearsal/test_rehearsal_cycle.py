@@ -53,6 +53,8 @@ def test_a_report_survives_json() -> None:
         ("gw: left behind: file /etc/x",),
         0.5,
         2.0,
+        ({"stage": "link", "ends": []},),
+        {"cloud": {"ip": "192.0.2.1"}},
     )
     assert RehearsalReport.restore(json.loads(json.dumps(report.document()))) == report
     assert not report.passed

@@ -35,6 +35,13 @@ def test_no_credential_of_a_real_account_enters_the_world() -> None:
     assert not any("real" in value or "AKIA" in value for value in inner.values() if value != "rehearsal")
 
 
+def test_a_cloud_gives_its_big_provider_memory_for_time_unless_somebody_decided() -> None:
+    made = section(aws={"site": "cloud"})
+    assert environment({}, made, Places(), "http://127.0.0.1:1", {})["GOGC"] == "400"
+    assert environment({"GOGC": "50"}, made, Places(), "http://127.0.0.1:1", {})["GOGC"] == "50"
+    assert "GOGC" not in environment({}, section(), Places(), "", {})
+
+
 def test_everything_that_is_written_goes_to_memory() -> None:
     inner = environment({"HOME": "/home/me"}, section(), Places(), "", {})
     assert {inner[name] for name in ("HOME", "TMPDIR", "SKYSPAN_HOME")} == {

@@ -36,4 +36,4 @@ def test_a_tool_that_stand_ins_see_is_only_pointed_to(tmp_path: Path) -> None:
 def test_what_is_not_there_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ToolMissingError, match="headscale, tailscaled") as found:
         lay_tools(("headscale", "tailscaled"), str(tmp_path), tmp_path / "tools")
-    assert "tools/build test" in found.value.hint
+    assert "tools/build tailnet && export PATH" in found.value.hint

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from skyspan.rehearsal.snapshot import differences, files, network
@@ -58,6 +60,17 @@ def test_files_below_are_seen_by_content_and_scratch_folders_are_not(tmp_path: P
     assert not any("log" in item for item in before)
     (upper / "etc/wireguard/w.conf").write_text("other")
     assert len(set(files(upper, lower)) - before) == 1
+
+
+def test_what_a_stand_in_never_saw_is_not_missed_and_what_it_made_in_its_place_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "var/lib").mkdir(parents=True)
+    os.mknod(tmp_path / "var/lib/skyspan", stat.S_IFCHR, os.makedev(0, 0))
+    os.mknod(tmp_path / "var/lib/other", stat.S_IFCHR, os.makedev(0, 0))
+    below = tmp_path / "below"
+    assert {line for line in files(tmp_path, below) if "/var/lib/" in line} == {"removed file /var/lib/other"}
+    (tmp_path / "var/lib/skyspan").unlink()
+    (tmp_path / "var/lib/skyspan/links").mkdir(parents=True)
+    assert "folder /var/lib/skyspan/links" in set(files(tmp_path, below))
 
 
 def test_a_changed_mode_is_a_difference(tmp_path: Path) -> None:

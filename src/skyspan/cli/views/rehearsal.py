@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from skyspan.cli.views.lab import is_lab, lab_lines
 from skyspan.cli.views.style import columns, duration
+from skyspan.cli.views.tables import show_links, value_text
 from skyspan.rehearsal.report import EventKind, RehearsalEvent, RehearsalReport, Verdict
 
 _LOOKS = (
@@ -12,6 +14,12 @@ _LOOKS = (
     (Verdict.FAILED, click.style("✗", fg="red")),
     (Verdict.SKIPPED, click.style("»", fg="yellow")),
 )
+
+_NOT_SHOWN = frozenset({"graph", "report"})
+"""Outputs that are drawings, or tell what the steps have told already."""
+
+_WIDTH = 100
+"""Of an output, in characters."""
 
 
 def show_happening(event: RehearsalEvent) -> None:
@@ -36,6 +44,7 @@ def show_report(report: RehearsalReport) -> None:
         f"\n{click.style(f'Rehearsal of {report.composition}', bold=True)}, world up in {duration(report.boot_s)}\n"
     )
     click.echo(columns(rows))
+    _show_what_was_there(report)
     for step in report.steps:
         if step.detail:
             click.echo(f"\n{step.name}:")
@@ -47,3 +56,27 @@ def show_report(report: RehearsalReport) -> None:
         click.echo("\nnothing is left behind")
     verdict = click.style("passed", fg="green") if report.passed else click.style("failed", fg="red")
     click.echo(f"{verdict} in {duration(report.duration_s)}")
+
+
+def _show_what_was_there(report: RehearsalReport) -> None:
+    """The links, a picture of each lab, and all outputs, each in a line."""
+    if report.links:
+        click.echo(f"\n{click.style('links', bold=True)}")
+        show_links({"links": report.links, "consoles": ()})
+    for stage, outputs in report.outputs.items():
+        if is_lab(outputs):
+            click.echo(f"\n{click.style(f'lab of the stage {stage}', bold=True)}")
+            click.echo("\n".join(f"  {line}" for line in lab_lines(outputs)))
+    rows = [
+        (f"  {stage}", name, _short(value_text(value)))
+        for stage, outputs in report.outputs.items()
+        for name, value in outputs.items()
+        if name not in _NOT_SHOWN
+    ]
+    if rows:
+        click.echo(f"\n{click.style('outputs', bold=True)}")
+        click.echo(columns(rows))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"

@@ -118,7 +118,9 @@ def show_run(document: Document) -> None:
 def show_outputs(document: Document) -> None:
     """`skyspan outputs NAME`."""
     rows = [
-        (stage, name, _value(value)) for stage, values in document["stages"].items() for name, value in values.items()
+        (stage, name, value_text(value))
+        for stage, values in document["stages"].items()
+        for name, value in values.items()
     ]
     click.echo(columns(rows, ("stage", "output", "value")) if rows else "no outputs")
 
@@ -157,7 +159,7 @@ def show_event(event: Document) -> None:
     }
     if event["kind"] == "run_started":
         fields["stages"] = count(len(event["stages"]), "stage")
-    told = " ".join(f"{key}={_value(value)}" for key, value in fields.items())
+    told = " ".join(f"{key}={value_text(value)}" for key, value in fields.items())
     click.echo(f"{event['seq']:>5} {(event['at'] or '')[11:23]} {event['kind']:<18} {told}")
 
 
@@ -200,7 +202,8 @@ def show_findings(document: Document) -> None:
             click.echo(f"    {finding['hint']}")
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value in a line: a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 EXAMPLE = """
-In the Terraform of the cloud's stage, hand the whole `aws_vpn_connection` over; it holds the keys, so Terraform wants
-the output to be sensitive:
+In the Terraform of the cloud's stage, hand over what the `aws_vpn_connection` says of its tunnels. The keys are in it,
+so Terraform wants the output to be sensitive. The whole resource would do too, but its telemetry changes by itself, and
+the next `skyspan up` would find a change:
 
 ```hcl
 resource "aws_customer_gateway" "lab" {
@@ -22,7 +23,10 @@ resource "aws_vpn_gateway_route_propagation" "lab" {
   route_table_id = aws_route_table.main.id
 }
 output "vpn" {
-  value     = aws_vpn_connection.lab
+  value = {
+    for name, value in aws_vpn_connection.lab : name => value
+    if can(regex("^tunnel._(address|preshared_key|.gw_inside_address|bgp_asn|bgp_holdtime)$", name))
+  }
   sensitive = true
 }
 output "vpc_cidr" {
