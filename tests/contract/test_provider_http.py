@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import ValidationError
 
 from skyspan.model.change import Action
 from skyspan.model.error import (
@@ -26,6 +27,7 @@ from skyspan.model.error import (
 from skyspan.model.secret import Secret
 from skyspan.providers.http.provider import HttpProvider
 from skyspan.providers.http.spec import HttpSpec
+from skyspan.providers.remembered import Remembered, remember
 from skyspan.testing.conformance.provider import ProviderCase, ProviderConformance
 from skyspan.testing.provider_world import ProviderWorld, SteppingClock
 
@@ -38,6 +40,8 @@ class Registry:
 
     url: str = ""
     devices: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, Any] = field(default_factory=dict)
+    numbers: int = 0
     script: list[web.Response] = field(default_factory=list)
     requests: list[web.Request] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
@@ -47,6 +51,9 @@ class Registry:
         app.router.add_put("/devices/{name}", self.put)
         app.router.add_get("/devices/{name}", self.get)
         app.router.add_delete("/devices/{name}", self.delete)
+        app.router.add_post("/rows", self.post_row)
+        app.router.add_get("/rows", self.find_rows)
+        app.router.add_route("*", "/rows/{id}", self.row)
         app.router.add_route("*", "/script", self.scripted)
         app.router.add_route("*", "/slow", self.slow)
         return app
@@ -62,6 +69,26 @@ class Registry:
 
     async def delete(self, request: web.Request) -> web.Response:
         return web.Response(status=204 if self.devices.pop(request.match_info["name"], None) is not None else 404)
+
+    async def post_row(self, request: web.Request) -> web.Response:
+        self.numbers += 1
+        self.rows[str(self.numbers)] = await request.json()
+        return web.json_response({"id": self.numbers}, status=201)
+
+    async def find_rows(self, request: web.Request) -> web.Response:
+        found = [{"id": int(key)} for key, row in self.rows.items() if row["name"] == request.query["name"]]
+        return web.json_response({"count": len(found), "results": found})
+
+    async def row(self, request: web.Request) -> web.Response:
+        key = request.match_info["id"]
+        if key not in self.rows:
+            return web.Response(status=404)
+        if request.method == "DELETE":
+            del self.rows[key]
+            return web.Response(status=204)
+        if request.method == "PATCH":
+            self.rows[key] |= await request.json()
+        return web.json_response({"changed": True})
 
     async def scripted(self, request: web.Request) -> web.Response:
         self.requests.append(request)
@@ -139,6 +166,119 @@ class TestWithNothingButMemory(ProviderConformance):
             world=world,
             snapshot=lambda: dict(registry.devices),
         )
+
+
+class TestForEachItem(ProviderConformance):
+    @pytest.fixture
+    def case(self, world: ProviderWorld, registry: Registry) -> ProviderCase:
+        return ProviderCase(
+            provider=HttpProvider(),
+            spec=devices(registry, r1="10.0.0.0/16", r2="10.1.0.0/16"),
+            changed=devices(registry, r2="10.2.0.0/16", r3="10.3.0.0/16"),
+            secret_spec=devices(registry, r1=Secret("10.4.0.0/16-hidden")),
+            failing_spec=spec(each=["r1"], url=f"{registry.url}/absent", body=TOKEN, retries={"attempts": 1}),
+            slow_spec=spec(each=["r1", "r2"], url=f"{registry.url}/slow"),
+            world=world,
+            snapshot=lambda: dict(registry.devices),
+        )
+
+
+def devices(registry: Registry, **cidrs: Any) -> HttpSpec:
+    """Settings that register each device with its address."""
+    address = registry.url + "/devices/{key}"
+    return spec(
+        each={name: {"cidr": cidr} for name, cidr in cidrs.items()},
+        url=address,
+        method="PUT",
+        body={"name": "{key}", "cidr": "{each.cidr}"},
+        outputs={"id": "data.0.id"},
+        check={"url": address, "expect": {"json": {"cidr": "{each.cidr}"}}},
+        destroy={"url": address},
+    )
+
+
+async def test_items_are_sent_changed_and_undone_one_by_one(world: ProviderWorld, registry: Registry) -> None:
+    provider = HttpProvider()
+
+    async def converge(wanted: HttpSpec) -> list[tuple[str, str]]:
+        seen = await provider.observe(wanted, world.reading())
+        change = await provider.plan(wanted, seen, world.reading())
+        after = await provider.apply(wanted, change, world.writing())
+        settled = await provider.plan(wanted, await provider.observe(wanted, world.reading()), world.reading())
+        assert settled.action is Action.NONE
+        assert after.outputs["id"].value == {key: key for key in wanted.singles()}
+        return [(resource.address.split(":")[0], resource.action.value) for resource in change.resources]
+
+    first = await converge(devices(registry, r1="10.1.0.0/16", r2="10.2.0.0/16", r3="10.3.0.0/16"))
+    assert first == [("r1", "create"), ("r2", "create"), ("r3", "create")]
+    registry.devices["by hand"] = 7
+    second = await converge(devices(registry, r1="10.1.0.0/16", r2="10.9.0.0/16", r4="10.4.0.0/16"))
+    assert second == [("r2", "update"), ("r4", "create"), ("r3", "destroy")]
+    assert set(registry.devices) == {"r1", "r2", "r4", "by hand"}
+    del registry.devices["r1"]
+    registry.devices["r4"] = {"cidr": "somebody's"}
+    wanted = devices(registry, r1="10.1.0.0/16", r2="10.9.0.0/16", r4="10.4.0.0/16")
+    seen = await provider.observe(wanted, world.reading())
+    assert (seen.drifted, seen.reason) == (True, "1 of 3 is missing: r1")
+    assert await converge(wanted) == [("r1", "create"), ("r4", "update")]
+    await provider.destroy(wanted, world.writing())
+    assert set(registry.devices) == {"by hand"}
+    assert not world.kept.data
+
+
+async def test_what_fails_names_its_item_and_the_others_are_done(world: ProviderWorld, registry: Registry) -> None:
+    registry.script = [web.Response(status=400, text="no such site")]
+    rows = {name: f"{registry.url}/{place}" for name, place in {"r1": "script", "r2": "devices/r2"}.items()}
+    with pytest.raises(ToolFailedError, match=r"^r1: PUT .*/script: status 400") as caught:
+        await send(world, each=rows, url="{each}", method="PUT", body={"name": "{key}"})
+    assert caught.value.detail == "no such site"
+    assert registry.devices == {"r2": {"name": "r2"}}
+    registry.devices["r2"] = "since changed by hand"
+    registry.script = [web.json_response({})]
+    await send(world, each=rows, url="{each}", method="PUT", body={"name": "{key}"})
+    assert registry.devices == {"r2": "since changed by hand"}, "what was sent is not sent again"
+
+
+async def test_what_is_made_by_one_request_and_changed_by_another_is_never_made_twice(
+    world: ProviderWorld, registry: Registry
+) -> None:
+    """As with NetBox: POST gives an id, PATCH goes to it; and a create that was cut off is found by its name."""
+    common: dict[str, Any] = {
+        "url": f"{registry.url}/rows",
+        "outputs": {"id": "id"},
+        "find": {"url": f"{registry.url}/rows?name=r1", "outputs": {"id": "results.0.id"}},
+        "update": {"url": registry.url + "/rows/{id}"},
+        "check": {"url": registry.url + "/rows/{id}"},
+        "destroy": {"url": registry.url + "/rows/{id}"},
+    }
+    first = await send(world, body={"name": "r1", "role": "edge"}, **common)
+    assert (first.outputs["id"].value, registry.rows) == (1, {"1": {"name": "r1", "role": "edge"}})
+    await send(world, body={"name": "r1", "role": "core"}, **common)
+    assert registry.rows == {"1": {"name": "r1", "role": "core"}}
+    world.kept.data.clear()
+    again = await send(world, body={"name": "r1", "role": "spine"}, **common)
+    assert (again.outputs["id"].value, registry.rows) == (1, {"1": {"name": "r1", "role": "spine"}})
+    registry.rows.clear()
+    anew = await send(world, body={"name": "r1", "role": "spine"}, **common)
+    assert (anew.outputs["id"].value, registry.rows) == (2, {"2": {"name": "r1", "role": "spine"}})
+    await remember(world.writing().kept, Remembered(finished=False))
+    await HttpProvider().destroy(spec(body={}, **common), world.writing())
+    assert registry.rows == {}, "what was made just before the attempt was cut off is found, too"
+
+
+def test_what_is_found_has_to_be_updated_somehow() -> None:
+    with pytest.raises(ValidationError, match="`find` needs `update`"):
+        spec(url="http://a.test/", find={"url": "http://a.test/", "outputs": {"id": "id"}})
+
+
+async def test_a_stage_that_becomes_many_is_refused_as_the_one_could_not_be_undone(
+    world: ProviderWorld, registry: Registry
+) -> None:
+    one = {"url": f"{registry.url}/devices/gw", "method": "PUT", "body": {}, "destroy": {"url": registry.url}}
+    await send(world, **one)
+    with pytest.raises(SpecError, match="`each` was added") as caught:
+        await send(world, each=["a"], **one)
+    assert "another name" in caught.value.hint
 
 
 async def send(world: ProviderWorld, **settings: Any) -> Any:

@@ -135,7 +135,7 @@ def test_every_provider_is_described_with_its_abilities() -> None:
     assert described["offered"].distribution == "lab-tools 1.2"
     assert described["command"].abilities == ("preflight", "stop", "start")
     assert described["command"].module == "skyspan.providers.command.provider"
-    assert described["http"].summary.startswith("Sends an HTTP request")
+    assert described["http"].summary.startswith("Sends HTTP requests")
 
 
 def test_an_offer_that_shadows_a_provider_of_ours_is_refused() -> None:
