@@ -93,6 +93,11 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
             "skyspan.providers.terraform.spec:TerraformSpec",
             "OpenTofu or Terraform",
         ),
+        "traffic": BuiltIn(
+            "skyspan.providers.traffic.provider:TrafficProvider",
+            "skyspan.providers.traffic.spec:TrafficSpec",
+            "iperf3, Python 3 or ping where the traffic begins and ends",
+        ),
         "wireguard": BuiltIn(
             "skyspan.networks.wireguard.provider:WireguardProvider",
             "skyspan.networks.wireguard.spec:WireguardSpec",

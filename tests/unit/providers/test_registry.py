@@ -86,6 +86,7 @@ def test_the_table_names_every_provider_of_this_distribution() -> None:
         "ssh-tunnel",
         "tailscale",
         "terraform",
+        "traffic",
         "wireguard",
     }
 

@@ -1,0 +1,1 @@
+"""Traffic between hosts, containers and lab nodes: measured once, or going on in the background."""
