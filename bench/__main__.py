@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from bench import keeping, log_throughput, overhead, planes, reattaching, starting, tools
+from bench import keeping, labs, log_throughput, overhead, planes, reattaching, starting, tools
 from bench.processes import BrokenRunError
 from bench.report import Measure, table
 from bench.world import World, open_world
@@ -35,6 +35,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "reattach": reattaching.reattach,
         "log": log_throughput.log_throughput,
         "planes": planes.planes,
+        "labs": labs.labs,
     }
 )
 

@@ -66,6 +66,11 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
             "skyspan.providers.command.provider:CommandProvider",
             "skyspan.providers.command.spec:CommandSpec",
         ),
+        "containerlab": BuiltIn(
+            "skyspan.providers.containerlab.provider:ContainerlabProvider",
+            "skyspan.providers.containerlab.spec:ContainerlabSpec",
+            "containerlab 0.79 and Docker on the lab's host",
+        ),
         "http": BuiltIn(
             "skyspan.providers.http.provider:HttpProvider",
             "skyspan.providers.http.spec:HttpSpec",

@@ -80,6 +80,7 @@ def test_the_table_names_every_provider_of_this_distribution() -> None:
         "bgp",
         "check",
         "command",
+        "containerlab",
         "http",
         "ipsec",
         "routes",

@@ -1,0 +1,1 @@
+"""Network labs of containers, by containerlab."""

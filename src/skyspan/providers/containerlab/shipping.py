@@ -1,0 +1,102 @@
+"""The files of a lab as they travel: what the topology names, in one tar archive, told apart by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyspan.model.diagnostic import Position
+from skyspan.model.error import SpecError
+from skyspan.model.value import digest
+from skyspan.providers.containerlab.topology import Topology
+
+_IGNORED = frozenset({".git", "__pycache__", ".DS_Store"})
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """Files by their path in the tree on the host; `folder` is the topology's there. `content` tells two shipments
+    apart, `nodes` the files of each node."""
+
+    files: Mapping[str, Path]
+    folder: str
+    content: str
+    nodes: Mapping[str, str]
+
+    def archive(self, topology: str, text: str) -> bytes:
+        """Everything as a tar archive, with the topology `text` under the path `topology`; the same for the same."""
+        whole = io.BytesIO()
+        with tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name, path in self.files.items():
+                with path.open("rb") as stream:
+                    _add(archive, name, stream.read(), path.stat().st_mode & 0o777)
+            _add(archive, topology, text.encode(), 0o644)
+        return whole.getvalue()
+
+
+def gather(topology: Topology, folder: Path, more: Sequence[str], file: str) -> Shipment:
+    """Find everything that the topology in `folder` names, and the files and folders of `more`.
+
+    Raises SpecError naming what is not there, by node and setting.
+    """
+    base = folder.resolve()
+    named = {node.name: [(item.path, item.setting) for item in node.files] for node in topology.nodes}
+    missing = []
+    found: dict[str, list[Path]] = {name: [] for name in named}
+    extra: list[Path] = []
+    generated = f"clab-{topology.name}"
+    for node, items in [*named.items(), ("", [(path, "files") for path in more])]:
+        for text, setting in items:
+            path = Path(os.path.normpath(base / text))
+            if Path(os.path.normpath(text)).parts[:1] == (generated,) and setting == "binds":
+                continue
+            if not path.exists():
+                missing.append(f"{f'node {node}, ' if node else ''}{setting}: no file {text!r} in {folder}")
+            (found[node] if node else extra).append(path)
+    if missing:
+        raise SpecError(
+            f"{Position(file)}: files that the lab needs are not there",
+            detail="\n".join(missing),
+            hint="paths are relative to the topology's folder",
+        )
+    every = [*extra, *(path for paths in found.values() for path in paths)]
+    top = Path(os.path.commonpath([base, *every]))
+    files: dict[str, Path] = {}
+    for path in every:
+        files |= {child.relative_to(top).as_posix(): child for child in _files(path)}
+    sums = {name: _digest(path) for name, path in sorted(files.items())}
+    nodes = {
+        node: digest([[name, sums[name]] for path in paths for name in _names(path, top)])
+        for node, paths in found.items()
+    }
+    relative = base.relative_to(top).as_posix()
+    return Shipment(dict(sorted(files.items())), relative, digest(sums), nodes)
+
+
+def _names(path: Path, top: Path) -> list[str]:
+    return sorted(child.relative_to(top).as_posix() for child in _files(path))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        for child in sorted(path.iterdir()):
+            if child.name not in _IGNORED:
+                yield from _files(child)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return f"{path.stat().st_mode & 0o777:o} {hashlib.file_digest(stream, 'blake2b').hexdigest()}"
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), mode
+    archive.addfile(entry, io.BytesIO(data))
