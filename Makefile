@@ -18,13 +18,16 @@ setup: .venv/.done ## the command .venv/bin/skyspan and everything to work on it
 	tools/setup
 	@touch $@
 
-tools: setup ## the external tools a rehearsal drives: Debian packages, OpenTofu, a provider mirror
+tools: setup ## what a rehearsal drives: Debian packages, OpenTofu, containerlab, a provider mirror, an image
 	@tools/debian world
 	@tools/build
 	@tools/mirror
+	@tools/image
+	@tools/netlab
 
-demo: tools ## rehearse examples/hybrid: up, up again, stop, start, destroy (as root)
-	$(BIN)/skyspan rehearse run -f examples/hybrid
+demo: tools ## rehearse examples/hybrid: up, up again, stop, start, destroy (as root; make demo EXAMPLE=tailnet)
+	@$(if $(filter tailnet,$(EXAMPLE)),tools/build tailnet)
+	$(BIN)/skyspan rehearse run -f examples/$(or $(EXAMPLE),hybrid)
 
 check: setup ## what every change must pass, in minutes
 	$(BIN)/ruff check
@@ -35,7 +38,7 @@ check: setup ## what every change must pass, in minutes
 
 test: tools ## everything: the checks, then the tests with real tools (as root)
 	@tools/debian test
-	@tools/build test
+	@tools/build tailnet test
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -q -n 2 $(wildcard tests/integration tests/chaos)
 

@@ -80,6 +80,11 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
             "skyspan.networks.ipsec.spec:IpsecSpec",
             "strongSwan (charon and swanctl) on both hosts",
         ),
+        "netlab": BuiltIn(
+            "skyspan.providers.netlab.provider:NetlabProvider",
+            "skyspan.providers.netlab.spec:NetlabSpec",
+            "netlab, containerlab and Docker on the lab's host",
+        ),
         "routes": BuiltIn(
             "skyspan.networks.routes.provider:RoutesProvider",
             "skyspan.networks.routes.spec:RoutesSpec",

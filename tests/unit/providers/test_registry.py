@@ -83,6 +83,7 @@ def test_the_table_names_every_provider_of_this_distribution() -> None:
         "containerlab",
         "http",
         "ipsec",
+        "netlab",
         "routes",
         "ssh-tunnel",
         "tailscale",
