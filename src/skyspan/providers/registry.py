@@ -66,10 +66,20 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
             "skyspan.providers.command.provider:CommandProvider",
             "skyspan.providers.command.spec:CommandSpec",
         ),
+        "compose": BuiltIn(
+            "skyspan.providers.compose.provider:ComposeProvider",
+            "skyspan.providers.compose.spec:ComposeSpec",
+            "Docker 19.03 or later and Compose 2, here or on the host",
+        ),
         "containerlab": BuiltIn(
             "skyspan.providers.containerlab.provider:ContainerlabProvider",
             "skyspan.providers.containerlab.spec:ContainerlabSpec",
             "containerlab 0.79 and Docker on the lab's host",
+        ),
+        "docker": BuiltIn(
+            "skyspan.providers.docker.provider:DockerProvider",
+            "skyspan.providers.docker.spec:DockerSpec",
+            "Docker 19.03 or later, here or on the host",
         ),
         "http": BuiltIn(
             "skyspan.providers.http.provider:HttpProvider",

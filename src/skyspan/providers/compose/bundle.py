@@ -1,0 +1,187 @@
+"""The files of a project: found in the composition's folder, told apart by content, packed for a host."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from skyspan.model.error import SpecError
+from skyspan.model.secret import Secret
+from skyspan.model.value import revealed
+from skyspan.providers.compose.references import references
+from skyspan.providers.compose.spec import ComposeSpec
+
+USUAL = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+"""What a Compose file is called where nobody says so, in Compose's own order."""
+
+INLINE = ".skyspan-inline.json"
+OVERRIDE = ".skyspan-override.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a project is made of. Paths are relative to the composition's folder.
+
+    `files` are the Compose files, first to last; `inline` is the text of one that has no file; `named` are files and
+    folders that they name, and that exist; `base` is the folder that their own paths are relative to.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    base: str
+    named: tuple[str, ...]
+    inline: Secret | None = None
+
+    def content(self, path: str) -> str:
+        """A digest of a file or of all that is in a folder; empty where there is none."""
+        total = hashlib.blake2b(digest_size=32)
+        found = False
+        for name, file in _walk(self.folder, path):
+            found = True
+            said = str(file.readlink()).encode() if file.is_symlink() else file.read_bytes()
+            total.update(f"{name}\0{file.lstat().st_mode & 0o777:o}\0".encode())
+            total.update(hashlib.blake2b(said).digest())
+        return total.hexdigest() if found else ""
+
+    def contents(self) -> dict[str, str]:
+        """The digest of everything, by path."""
+        return {path: self.content(path) for path in (*self.files, *self.named)}
+
+    def packed(self, generated: Mapping[str, Secret], *, ship: bool) -> Secret:
+        """A tar archive in base64 with the generated files and, with `ship`, all others; readable by their owner."""
+        told = io.BytesIO()
+        with tarfile.open(fileobj=told, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            if ship:
+                self._add_all(archive)
+            extra = {INLINE: self.inline} if self.inline is not None else {}
+            for name, text in {**extra, **generated}.items():
+                info = tarfile.TarInfo(name)
+                content = text.reveal().encode()
+                info.size, info.mode = len(content), 0o600
+                archive.addfile(info, io.BytesIO(content))
+        return Secret(base64.encodebytes(told.getvalue()).decode())
+
+    def shipped(self) -> tuple[str, ...]:
+        """The paths of all files that `packed` adds with `ship`."""
+        paths = {name for path in (*self.files, *self.named) for name, _ in _walk(self.folder, path)}
+        return tuple(sorted(paths))
+
+    def _add_all(self, archive: tarfile.TarFile) -> None:
+        names = self.shipped()
+        parents = {str(parent) for name in names for parent in PurePosixPath(name).parents} - {"."}
+        for name in sorted({*parents, *names}):
+            info = archive.gettarinfo(self.folder / name, name)
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            info.mtime = 0
+            if info.isreg():
+                with (self.folder / name).open("rb") as file:
+                    archive.addfile(info, file)
+            else:
+                archive.addfile(info)
+
+
+def bundle(spec: ComposeSpec, folder: Path) -> Bundle:
+    """The files of a project; raises SpecError for Compose files that are not there or are no YAML."""
+    if spec.inline is not None:
+        text = json.dumps(revealed(spec.inline))
+        named = _named({"": spec.inline}, spec, folder)
+        return Bundle(folder, (), "", named, Secret(text))
+    files = spec.files or _usual(folder)
+    documents = {name: _document(folder, name) for name in files}
+    return Bundle(folder, files, posixpath.dirname(files[0]), _named(documents, spec, folder))
+
+
+def _usual(folder: Path) -> tuple[str, ...]:
+    found = next((name for name in USUAL if (folder / name).is_file()), None)
+    if found is None:
+        raise SpecError(
+            f"no Compose file in {folder}: neither of {', '.join(USUAL)}", hint="name it in `files`, or write `inline`"
+        )
+    return (found,)
+
+
+def _document(folder: Path, name: str) -> Mapping[str, Any]:
+    try:
+        found = yaml.load((folder / name).read_bytes(), _Loader)
+    except OSError as error:
+        hint = "`files` are relative to the composition's folder"
+        raise SpecError(f"the Compose file {name!r} cannot be read: {error.strerror}", hint=hint) from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"the Compose file {name!r} is no YAML", detail=str(error)) from error
+    if not isinstance(found, Mapping):
+        raise SpecError(f"the Compose file {name!r} holds no mapping")
+    return found
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads what Compose reads: its own tags (`!reset`, `!override`) say how files are laid over each other."""
+
+
+def _tagged(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
+
+
+_Loader.add_multi_constructor("!", _tagged)
+
+
+def _named(documents: Mapping[str, Mapping[str, Any]], spec: ComposeSpec, folder: Path) -> tuple[str, ...]:
+    """What the documents name, and what those name, as far as it exists."""
+    variables = {name: str(revealed(value)) for name, value in spec.variables.items()}
+    first = next(iter(documents))
+    base = posixpath.dirname(first)
+    found = dict.fromkeys(spec.ship)
+    settings = posixpath.join(base, ".env")
+    if (folder / settings).is_file():
+        found[settings] = None
+    # All given files share the folder of the first; those that are included or extended have their own.
+    waiting = [(base, document) for document in documents.values()]
+    read = set(documents)
+    while waiting:
+        base, document = waiting.pop()
+        for reference in references(document, variables):
+            path = posixpath.normpath(posixpath.join(base, reference.path))
+            if path.startswith("../"):
+                if spec.host is not None:
+                    raise SpecError(
+                        f"{reference.path!r} is outside of the composition's folder, and cannot go to {spec.host}",
+                        hint="move it into the folder, or name a path of the host",
+                    )
+                continue
+            if not (folder / path).exists():
+                continue
+            found[path] = None
+            if reference.compose and path not in read and (folder / path).is_file():
+                read.add(path)
+                waiting.append((posixpath.dirname(path), _document(folder, path)))
+    return tuple(path for path in found if path not in documents)
+
+
+def _walk(folder: Path, path: str) -> Iterator[tuple[str, Path]]:
+    """Files and links below a path, in a fixed order, by name relative to the folder."""
+    start = folder / path
+    if start.is_file() or start.is_symlink():
+        yield posixpath.normpath(path), start
+    elif start.is_dir():
+        for parent, folders, files in os.walk(start):
+            folders.sort()
+            links = [name for name in folders if (Path(parent) / name).is_symlink()]
+            for name in sorted([*files, *links]):
+                file = Path(parent) / name
+                if file.is_symlink() or file.is_file():
+                    yield posixpath.normpath(file.relative_to(folder).as_posix()), file

@@ -1,0 +1,106 @@
+"""Which files a Compose file names beside itself, as paths relative to its own folder (pure).
+
+What they are is in the Compose specification: `env_file`, bind mounts, `configs`, `secrets`, `build`, `label_file` of a
+service; `extends` and `include` name further Compose files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?-(?P<default>[^}]*))?\}|(?P<plain>\w+))")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A path as written, its variables filled in; `compose` when it is another Compose file."""
+
+    path: str
+    compose: bool = False
+
+
+def references(document: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Reference]:
+    """Every relative path in the document. One with a variable that nobody knows is left out."""
+    for found in _all(document):
+        path = _filled(found.path, variables)
+        if path is not None and path and not path.startswith(("/", "~")) and "://" not in path:
+            yield Reference(path, found.compose)
+
+
+def _all(document: Mapping[str, Any]) -> Iterator[Reference]:
+    for item in _list(document.get("include")):
+        for path in _list(item.get("path") if isinstance(item, Mapping) else item):
+            yield Reference(str(path), compose=True)
+        if isinstance(item, Mapping):
+            yield from _env_files(item)
+    for section in ("configs", "secrets"):
+        for one in _mapping(document.get(section)).values():
+            if isinstance(one, Mapping) and isinstance(one.get("file"), str):
+                yield Reference(one["file"])
+    for service in _mapping(document.get("services")).values():
+        if isinstance(service, Mapping):
+            yield from _service(service)
+
+
+def _service(service: Mapping[str, Any]) -> Iterator[Reference]:
+    yield from _env_files(service)
+    for path in _list(service.get("label_file")):
+        yield Reference(str(path))
+    for volume in _list(service.get("volumes")):
+        if isinstance(volume, Mapping):
+            if volume.get("type") == "bind" and isinstance(volume.get("source"), str):
+                yield Reference(volume["source"])
+        elif isinstance(volume, str) and volume.startswith((".", "$")) and ":" in volume:
+            yield Reference(_source(volume))
+    build = service.get("build")
+    if isinstance(build, str):
+        yield Reference(build)
+    elif isinstance(build, Mapping) and isinstance(build.get("context"), str):
+        yield Reference(build["context"])
+    extends = service.get("extends")
+    if isinstance(extends, Mapping) and isinstance(extends.get("file"), str):
+        yield Reference(extends["file"], compose=True)
+
+
+def _env_files(one: Mapping[str, Any]) -> Iterator[Reference]:
+    for item in _list(one.get("env_file")):
+        path = item.get("path") if isinstance(item, Mapping) else item
+        if isinstance(path, str):
+            yield Reference(path)
+
+
+def _source(volume: str) -> str:
+    """What stands before the colon of a short mount, past those within `${A:-b}`."""
+    depth = 0
+    for place, letter in enumerate(volume):
+        depth += (letter == "{") - (letter == "}")
+        if letter == ":" and depth == 0:
+            return volume[:place]
+    return volume
+
+
+def _filled(text: str, variables: Mapping[str, str]) -> str | None:
+    unknown = False
+
+    def fill(match: re.Match[str]) -> str:
+        nonlocal unknown
+        name = match["braced"] or match["plain"]
+        value = variables.get(name, match["default"])
+        unknown = unknown or value is None
+        return value or ""
+
+    filled = _VARIABLE.sub(fill, text)
+    return None if unknown else filled
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,1 @@
+"""Containers and networks of a Docker daemon, one by one."""
