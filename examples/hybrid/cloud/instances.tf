@@ -35,7 +35,7 @@ resource "aws_instance" "gateway" {
 
   user_data = "#cloud-config\n${jsonencode(merge(local.login, {
     package_update = true
-    packages       = ["wireguard-tools", "nftables"]
+    packages       = ["bird2", "nftables", "wireguard-tools"]
   }))}\n"
 
   # A newer image is a reason to look, not to replace the machine.

@@ -45,8 +45,10 @@ resource "aws_route_table" "private" {
 }
 
 resource "aws_route" "lab" {
+  for_each = toset(var.lab_cidrs)
+
   route_table_id         = aws_route_table.private.id
-  destination_cidr_block = var.lab_cidr
+  destination_cidr_block = each.value
   network_interface_id   = aws_instance.gateway.primary_network_interface_id
 }
 

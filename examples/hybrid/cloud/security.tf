@@ -55,7 +55,7 @@ resource "aws_security_group" "app" {
     protocol    = "-1"
     from_port   = 0
     to_port     = 0
-    cidr_blocks = [var.lab_cidr]
+    cidr_blocks = var.lab_cidrs
   }
 
   egress {

@@ -19,9 +19,9 @@ variable "vpc_cidr" {
   }
 }
 
-variable "lab_cidr" {
+variable "lab_cidrs" {
   description = "Addresses of the lab, reached through the gateway."
-  type        = string
+  type        = list(string)
 }
 
 variable "lab_endpoint" {
