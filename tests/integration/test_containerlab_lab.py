@@ -58,6 +58,7 @@ router bgp 6500{n}
  no bgp ebgp-requires-policy
  bgp router-id 10.1.0.{n}
  neighbor 10.1.0.{o} remote-as 6500{o}
+ neighbor 10.1.0.{o} timers 1 3
  neighbor 10.1.0.{o} timers connect 1
  address-family ipv4 unicast
   network 10.10.{n}.0/24
@@ -230,7 +231,6 @@ async def test_a_lab_is_made_changed_mended_stopped_and_removed_node_by_node(
     await machine.sh("nsenter -t $(docker inspect -f '{{.State.Pid}}' clab-triangle-r1) -n ip link delete eth2")
     assert listed(await lab.up()) == {"link r1:eth2 -- pc:eth1": "create"}
     world.docker("lab-1", "rm", "-f", "clab-triangle-pc")
-    assert kept(started(world, "triangle"), started(world, "triangle")) == {"r1", "r2"}
     await lab.up()
     world.docker("lab-1", "exec", "clab-triangle-pc", "ping", "-c1", "-W1", "10.2.0.1")
 
