@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from skyspan.model.diagnostic import Position
 from skyspan.model.error import SpecError
 from skyspan.model.value import digest
+from skyspan.providers.archive import Entry, archived
 from skyspan.providers.containerlab.topology import Topology
 
 _IGNORED = frozenset({".git", "__pycache__", ".DS_Store"})
@@ -30,13 +29,8 @@ class Shipment:
 
     def archive(self, topology: str, text: str) -> bytes:
         """Everything as a tar archive, with the topology `text` under the path `topology`; the same for the same."""
-        whole = io.BytesIO()
-        with tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for name, path in self.files.items():
-                with path.open("rb") as stream:
-                    _add(archive, name, stream.read(), path.stat().st_mode & 0o777)
-            _add(archive, topology, text.encode(), 0o644)
-        return whole.getvalue()
+        files = (Entry(name, path.read_bytes(), path.stat().st_mode & 0o777) for name, path in self.files.items())
+        return archived([*files, Entry(topology, text.encode())])
 
 
 def gather(topology: Topology, folder: Path, more: Sequence[str], file: str) -> Shipment:
@@ -94,9 +88,3 @@ def _files(path: Path) -> Iterator[Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
         return f"{path.stat().st_mode & 0o777:o} {hashlib.file_digest(stream, 'blake2b').hexdigest()}"
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(data), mode
-    archive.addfile(entry, io.BytesIO(data))

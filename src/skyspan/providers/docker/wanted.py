@@ -3,6 +3,7 @@ the digests by which a later look knows what has changed (pure)."""
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from skyspan.model.address import StageAddress
 from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.model.value import digest, revealed
-from skyspan.providers.docker.archive import FileInside, packed
+from skyspan.providers.archive import Entry, archived
 from skyspan.providers.docker.spec import ContainerSettings, DockerSpec, FileSettings, Mount, NetworkSettings
 from skyspan.providers.dockerengine.commands import Sight
 from skyspan.providers.dockerengine.parse import DIGEST, KEY, OWNER
@@ -207,16 +208,15 @@ class _Scene:
             )
         return str((self.ctx.folder / mount.bind).resolve())
 
-    def _file(self, path: str, file: FileSettings) -> FileInside:
+    def _file(self, path: str, file: FileSettings) -> Entry:
         content = str(revealed(file.content)).encode() if file.source is None else self.sources[file.source]
-        return FileInside(path, content, int(file.mode, 8), file.uid, file.gid)
+        return Entry(path.lstrip("/"), content, int(file.mode, 8), file.uid, file.gid)
 
 
-def _given(env: str, files: list[FileInside]) -> Secret:
+def _given(env: str, files: list[Entry]) -> Secret:
     """One line of base64 with the environment, then the archive."""
-    import base64
-
-    return Secret(base64.b64encode(env.encode()).decode() + "\n" + (packed(files).reveal() if files else ""))
+    archive = archived(sorted(files, key=lambda one: one.path)) if files else b""
+    return Secret(base64.b64encode(env.encode()).decode() + "\n" + base64.encodebytes(archive).decode())
 
 
 def _plain(one: ContainerSettings) -> Iterator[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import io
 import json
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.model.value import revealed
+from skyspan.providers.archive import Entry, archived, compressed
 from skyspan.providers.netlab.spec import NetlabSpec
 
 TOPOLOGY = "topology.yml"
@@ -47,15 +47,8 @@ class Package:
 
     def archive(self) -> Secret:
         """A tar of them in base64, the same for the same files; a secret, as an inline topology may hold some."""
-        import base64
-
-        told = io.BytesIO()
-        with tarfile.open(fileobj=told, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
-            for name, (mode, data) in sorted(self.files.items()):
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(data), mode
-                archive.addfile(info, io.BytesIO(data))
-        return Secret(base64.b64encode(told.getvalue()).decode())
+        entries = (Entry(name, data, mode) for name, (mode, data) in sorted(self.files.items()))
+        return Secret(base64.b64encode(compressed(archived(entries))).decode())
 
 
 def sources(spec: NetlabSpec) -> tuple[str, ...]:
