@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from skyspan.cli.options import Globals, on_terminal
+from skyspan.cli.prompts import confirm
 from skyspan.model.error import UsageError
 from skyspan.model.lifecycle import RunStatus, Verb
 
@@ -73,8 +70,7 @@ def agree(
             hint=hint,
         )
     show()
-    with _ctrl_c_ends_the_question():
-        return click.confirm(question, err=True)
+    return confirm(question)
 
 
 def declined(given: Globals) -> int:
@@ -86,16 +82,6 @@ def declined(given: Globals) -> int:
         show_document({"error": {"kind": "Declined", "summary": "nothing was done", "detail": "", "hint": ""}})
     note("nothing was done")
     return EXIT_FAILED
-
-
-@contextmanager
-def _ctrl_c_ends_the_question() -> Iterator[None]:
-    """The event loop answers the first Ctrl-C by cancelling its task: that does not reach who waits for a key."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _next_steps(document: dict[str, Any], verb: Verb) -> tuple[str, ...]:

@@ -44,6 +44,11 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+def ask(text: str) -> None:
+    """A question, on whose line the answer will be."""
+    click.echo(text, nl=False, err=True)
+
+
 def problem_document(error: SkyspanError) -> dict[str, Any]:
     """The error as JSON."""
     document: dict[str, Any] = {
