@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -28,6 +29,13 @@ class Port:
     bridge: str | None
     far_interface: str
     address: IPv4Interface | None = None
+
+    @property
+    def hardware_address(self) -> str:
+        """Its MAC address: the same after a reboot, as that of a real machine's interface, or its neighbours would go
+        on sending to the former one. Locally administered and unicast (IEEE 802, the lowest bits of the first byte)."""
+        seed = f"{self.namespace} {self.interface}".encode()
+        return ":".join(f"{byte:02x}" for byte in (2, *hashlib.blake2b(seed, digest_size=5).digest()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +154,8 @@ def batch(topology: Topology) -> Mapping[str, str]:
             lines[bridge.namespace].append(f"addr add {bridge.address} dev {bridge.name}")
     for port in topology.ports:
         lines[port.namespace] += [
-            f"link add {port.interface} type veth peer name {port.far_interface} netns {port.far}",
+            f"link add {port.interface} address {port.hardware_address} type veth "
+            f"peer name {port.far_interface} netns {port.far}",
             f"link set {port.interface} up",
             *([f"addr add {port.address} dev {port.interface}"] if port.address else []),
         ]
