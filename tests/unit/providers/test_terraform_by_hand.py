@@ -134,7 +134,12 @@ async def test_what_may_have_begun_unheard_is_in_doubt_once_the_command_is_not_s
     journal = Journal().opened(Holder(attempt, this_machine()), planned, 0.0)
     overview = await by_hand.overview(keeping(journal=journal.dump()))
     assert overview.doubts == ("a.b",), "nothing is begun before what it refers to is there"
-    with subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], "SKYSPAN_ATTEMPT": attempt}) as at_work:
+    # It says a word first: in the midst of its exec, a process has no environment that others could see.
+    waiting = ("sh", "-c", "echo begun; read -r _")
+    env = {"PATH": os.environ["PATH"], "SKYSPAN_ATTEMPT": attempt}
+    with subprocess.Popen(waiting, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as at_work:
+        assert at_work.stdout is not None
+        assert at_work.stdout.readline() == b"begun\n"
         with pytest.raises(NotFoundError, match="keeps no state"):
             await by_hand.overview(keeping(journal=journal.dump()))
         at_work.kill()
