@@ -7,6 +7,7 @@ before, the mark of ownership is written first and removed last.
 from __future__ import annotations
 
 from skyspan.contracts.transport import Command, Effect
+from skyspan.networks.changing import CHANGING
 from skyspan.networks.routes.table import PROTOCOL, HostRoutes
 
 TAKEN = 90
@@ -21,26 +22,16 @@ store=/var/lib/skyspan state=/var/lib/skyspan/routes/$id
 ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
 """
 
-_CHANGES = r"""
-umask 077
-doing="starting"
-step() { doing=$1; }
-trap 'code=$?; [ $code = 0 ] || echo "failed while $doing" >&2' EXIT
-# The folder itself is the lock, so that nothing is left behind; it may vanish between opening and locking.
-lock() {
-  while :; do
-    mkdir -p "$store"; exec 9<"$store"; flock 9
-    if [ /proc/self/fd/9 -ef "$store" ]; then return; fi
-  done
-}
-put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
-drop() { # a route of ours, if it is there
+_CHANGES = (
+    CHANGING
+    + r"""drop() { # a route of ours, if it is there
   if ip -"$1" route show exact "$2" proto "$proto" metric "$3" | grep -q .; then
     step "removing the route to $2"
     ip -"$1" route delete "$2" proto "$proto" metric "$3"
   fi
 }
 """
+)
 
 _SURVEY = r"""
 echo @tools

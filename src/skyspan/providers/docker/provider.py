@@ -23,7 +23,7 @@ from skyspan.providers.docker.wanted import Wanted, wanted
 from skyspan.providers.dockerengine import facts
 from skyspan.providers.dockerengine.engine import Engine, Where, opened
 from skyspan.providers.dockerengine.memory import Memory, forget, recall, remember, remember_with_end
-from skyspan.providers.dockerengine.parse import KEY, Look
+from skyspan.providers.dockerengine.parse import KEY, OWNER, Look
 from skyspan.providers.dockerengine.preflight import findings
 from skyspan.providers.dockerengine.ready import judge
 from skyspan.providers.dockerengine.removing import remove_stage, stop_stage
@@ -111,8 +111,6 @@ class DockerProvider:
         memory = await recall(ctx.kept)
         if memory is None:
             return
-        from skyspan.providers.dockerengine.parse import OWNER
-
         for place in memory.places:
             await remove_stage(place, f"{OWNER}={ctx.address}", ctx, volumes=spec.remove_volumes)
         await forget(ctx.kept)
@@ -122,8 +120,6 @@ class DockerProvider:
         memory = await recall(ctx.kept)
         if memory is None or memory.stopped:
             return
-        from skyspan.providers.dockerengine.parse import OWNER
-
         await remember(ctx.kept, replace(memory, stopped=True))
         for place in memory.places:
             await stop_stage(place, f"{OWNER}={ctx.address}", ctx)
