@@ -24,6 +24,8 @@ WORLD: Mapping[str, Any] = {
 HOSTS = {"box": {"address": "203.0.113.10", "key": "${{ secrets.ssh_key }}"}}
 TIDY = {"host": "box", "run": "touch /etc/made", "check": "test -e /etc/made", "destroy": "rm -f /etc/made"}
 
+TROUBLE = {"name": "lost", "host": "box", "run": "rm /etc/made", "stage": "make", "named": "exited with status 1"}
+
 
 def composition(folder: Path, stage: Mapping[str, Any], **parts: Any) -> Path:
     document = {"skyspan": 1, "name": "tiny", "hosts": HOSTS, "stages": {"make": {"uses": "command", "with": stage}}}
@@ -38,18 +40,48 @@ def skyspan(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 def rehearse(folder: Path) -> tuple[int, dict[str, Any]]:
     done = skyspan("--json", "rehearse", "run", "-f", str(folder))
-    assert done.stdout, done.stderr
+    assert "steps" in done.stdout, (done.stdout, done.stderr)
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_tidy_composition_passes_every_step(tmp_path: Path) -> None:
-    status, report = rehearse(composition(tmp_path, TIDY))
-    verdicts = {step["name"]: (step["verdict"], step["detail"]) for step in report["steps"]}
-    assert all(verdict == "passed" for verdict, _ in verdicts.values()), verdicts
-    assert list(verdicts) == ["up", "again", "check", "stop", "start", "recheck", "destroy", "proof"]
-    assert report["steps"][1]["stages"] == {"make": "unchanged"}
+def test_a_tidy_composition_passes_every_step_and_is_repaired_without_touching_what_is_well(tmp_path: Path) -> None:
+    other = {name: line.replace("made", "other") for name, line in TIDY.items()}
+    spare = {"uses": "command", "with": other, "if": "${{ inputs.spare }}"}
+    stages = {"make": {"uses": "command", "with": TIDY}, "other": {"uses": "command", "with": other}, "spare": spare}
+    troubles = [{**TROUBLE, "name": "never", "stage": "spare"}, {**TROUBLE, "keeps": "stat -c '%Y %i' /etc/other"}]
+    parts = {"rehearsal": {**WORLD, "trouble": troubles}, "inputs": {"spare": {"type": "bool", "default": False}}}
+    status, report = rehearse(composition(tmp_path, TIDY, **{"stages": stages, **parts}))
+    steps = {step["name"]: step for step in report["steps"]}
+    assert all(step["verdict"] == "passed" for step in steps.values()), steps
+    assert list(steps)[:6] == ["up", "again", "check", "stop", "start", "recheck"]
+    assert list(steps)[6:] == ["lost", "lost/check", "lost/up", "lost/recheck", "destroy", "proof"]
+    assert steps["again"]["stages"] == {"make": "unchanged", "other": "unchanged", "spare": "skipped"}
+    assert steps["lost/check"]["stages"] == {"make": "failed", "other": "succeeded"}
+    assert "exited with status 1" in steps["lost/check"]["figures"]["named"]
+    assert steps["lost/up"]["stages"] == {"make": "succeeded", "other": "unchanged", "spare": "skipped"}
+    assert steps["lost/up"]["figures"]["changed"] == ["make"]
+    assert 0 < steps["lost/check"]["figures"]["told_s"] < steps["lost/up"]["figures"]["repaired_s"]
     assert (status, report["passed"], report["leftovers"]) == (0, True, [])
     assert not Path("/etc/made").exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "failed", "complaint"),
+    [
+        ("true", "lost/check", "nobody noticed: `skyspan check` finds nothing wrong with the stage make"),
+        ("rm /etc/made; mkdir /etc/made", "lost/up", "not repaired: `skyspan up` ended with 1"),
+    ],
+)
+def test_a_trouble_that_nobody_notices_or_repairs_fails_the_rehearsal(
+    tmp_path: Path, run: str, failed: str, complaint: str
+) -> None:
+    world = {**WORLD, "trouble": [{**TROUBLE, "run": run, "within": "1s"}]}
+    stage = {**TIDY, "run": "test ! -d /etc/made && touch /etc/made", "check": "test -f /etc/made"}
+    status, report = rehearse(composition(tmp_path, {**stage, "destroy": "rm -rf /etc/made"}, rehearsal=world))
+    steps = {step["name"]: step for step in report["steps"]}
+    assert (status, steps[failed]["verdict"], steps["lost/recheck"]["verdict"]) == (1, "failed", "skipped")
+    assert complaint in steps[failed]["detail"]
+    assert (steps["destroy"]["verdict"], report["leftovers"]) == ("passed", [])
 
 
 def test_the_example_of_a_tailnet_passes_every_step_with_a_real_headscale() -> None:
@@ -68,16 +100,6 @@ def test_the_example_of_a_vpn_that_aws_manages_passes_every_step() -> None:
     verdicts = {step["name"]: (step["verdict"], step["detail"]) for step in report["steps"]}
     assert all(verdict == "passed" for verdict, _ in verdicts.values()), verdicts
     assert (status, report["leftovers"]) == (0, [])
-
-
-def test_a_tailnet_needs_its_programs_and_says_how_to_get_them(tmp_path: Path) -> None:
-    from skyspan.model.error import ToolMissingError
-    from skyspan.rehearsal.services import lay_tools
-
-    with pytest.raises(ToolMissingError) as refused:
-        lay_tools(("headscale", "tailscaled"), str(tmp_path), tmp_path / "tools")
-    assert "headscale, tailscaled" in refused.value.summary
-    assert "tools/build tailnet && export PATH" in refused.value.hint
 
 
 def test_what_a_destroy_forgets_is_found_a_file_as_well_as_a_member_or_a_container(tmp_path: Path) -> None:
@@ -126,11 +148,19 @@ def test_a_stage_that_never_settles_fails_and_is_destroyed_all_the_same(tmp_path
 
 def test_a_mistake_in_the_stand_ins_is_shown_with_its_place(tmp_path: Path) -> None:
     folder = composition(tmp_path, TIDY, rehearsal=None)
-    (folder / "rehearsal.yaml").write_text("sites:\n  lab: {prefix: 203.0.113.0/24}\nhosts:\n  box: {sight: lab}\n")
+    lab = "sites:\n  lab: {prefix: 203.0.113.0/24}\n"
+    (folder / "rehearsal.yaml").write_text(f"{lab}hosts:\n  box: {{sight: lab}}\n")
     done = skyspan("rehearse", "run", "-f", str(folder))
     assert done.returncode == 2
     assert "rehearsal.yaml:4:" in done.stderr
     assert "sight" in done.stderr
+    trouble = "trouble:\n  - {name: one, fault: reboot moon, stage: mark, named: box}\n"
+    (folder / "rehearsal.yaml").write_text(lab + trouble)
+    done = skyspan("rehearse", "run", "-f", str(folder))
+    assert done.returncode == 2
+    assert "rehearsal.yaml:4:24: error: there is no stand-in moon" in done.stderr
+    assert "rehearsal.yaml:4:44: error: there is no stage mark" in done.stderr
+    assert "did you mean make?" in done.stderr
 
 
 def test_a_composition_without_stand_ins_is_told_what_to_write(tmp_path: Path) -> None:
@@ -141,12 +171,12 @@ def test_a_composition_without_stand_ins_is_told_what_to_write(tmp_path: Path) -
 
 def test_missing_tools_are_named_with_their_packages(tmp_path: Path) -> None:
     from skyspan.model.error import ToolMissingError
-    from skyspan.rehearsal import isolation
+    from skyspan.rehearsal.isolation import namespaces
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(isolation, "SBIN", str(tmp_path))
+        patch.setattr(namespaces, "SBIN", str(tmp_path))
         with pytest.raises(ToolMissingError) as refused:
-            isolation.require(str(tmp_path))
+            namespaces.require(str(tmp_path))
     assert "apt-get install iproute2 nftables util-linux openssh-server openssh-client" in refused.value.hint
 
 
@@ -155,12 +185,12 @@ def test_without_root_it_says_so(tmp_path: Path) -> None:
     code = (
         "import os; os.setresuid(65534, 65534, 65534)\n"
         "from skyspan.model.error import UsageError\n"
-        "from skyspan.rehearsal.isolation import require\n"
+        "from skyspan.rehearsal.isolation.namespaces import require\n"
         "try: require(os.environ['PATH'])\n"
         "except UsageError as error: print(error)\n"
     )
     # The modules are imported as root: an unprivileged user may not be able to read them where they are.
-    code = "import skyspan.rehearsal.isolation, skyspan.model.error\n" + code
+    code = "import skyspan.rehearsal.isolation.namespaces, skyspan.model.error\n" + code
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ), timeout=60
     )

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.world_shell import WorldShell, world_shell
 
 pytestmark = pytest.mark.integration
 
@@ -41,12 +42,23 @@ SECTION: Mapping[str, Any] = {
 SSH = "ssh -o UserKnownHostsFile=$SKYSPAN_KNOWN_HOSTS -o BatchMode=yes -i /run/skyspan/keys/ssh_key"
 
 
+PLAIN: Mapping[str, Any] = {
+    "sites": {"lab": {"prefix": "203.0.113.0/24"}},
+    "hosts": {"lab-gw": {"site": "lab", "address": "203.0.113.10"}},
+}
+"""A world that is up at once, for what is about its beginning and its end."""
+
+
+def described(folder: Path, section: Mapping[str, Any]) -> Path:
+    stages = {"one": {"uses": "command", "with": {"run": "true"}}}
+    text = json.dumps({"skyspan": 1, "name": "world", "stages": stages, "rehearsal": section})
+    (folder / "skyspan.yaml").write_text(text)
+    return folder
+
+
 @pytest.fixture
 def composition(tmp_path: Path) -> Path:
-    stages = {"one": {"uses": "command", "with": {"run": "true"}}}
-    text = json.dumps({"skyspan": 1, "name": "world", "stages": stages, "rehearsal": SECTION})
-    (tmp_path / "skyspan.yaml").write_text(text)
-    return tmp_path
+    return described(tmp_path, PLAIN)
 
 
 @pytest.fixture
@@ -59,17 +71,12 @@ def begin(composition: Path) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
-@pytest.fixture
-def within(begin: Callable[..., subprocess.Popen[str]]) -> Callable[[str], str]:
-    """Runs a shell script in a world and gives what it printed; it has to succeed."""
-
-    def run(script: str) -> str:
-        process = begin("bash", "-euo", "pipefail", "-c", script)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, f"{out}\n{err}"
-        return out
-
-    return run
+@pytest.fixture(scope="module")
+def within(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorldShell]:
+    """Runs a shell script in the one world of these tests and gives what it printed; it has to succeed."""
+    outer = {**os.environ, "AWS_PROFILE": "production", "AWS_SECRET_ACCESS_KEY": "real", "SSH_AUTH_SOCK": "/x"}
+    with world_shell(described(tmp_path_factory.mktemp("world"), SECTION), outer) as shell:
+        yield shell
 
 
 def test_the_exit_status_is_that_of_the_command(begin: Callable[..., subprocess.Popen[str]]) -> None:
@@ -86,7 +93,7 @@ def test_a_command_that_does_not_exist_is_said_as_a_shell_says_it(begin: Callabl
 
 
 def test_hosts_are_reached_by_ssh_with_the_generated_key_and_only_with_known_keys(
-    within: Callable[[str], str],
+    within: WorldShell,
 ) -> None:
     said = within(f"""
         {SSH} root@203.0.113.10 'hostname; ping -c1 -W2 192.168.77.10 >/dev/null && echo lan'
@@ -98,7 +105,7 @@ def test_hosts_are_reached_by_ssh_with_the_generated_key_and_only_with_known_key
     assert said.rstrip().endswith("unknown key refused")
 
 
-def test_what_a_host_writes_never_reaches_this_machine(within: Callable[[str], str]) -> None:
+def test_what_a_host_writes_never_reaches_this_machine(within: WorldShell) -> None:
     name = f"/etc/only-in-the-world-{os.getpid()}"
     said = within(f"""
         {SSH} root@203.0.113.10 'touch {name}; echo -n > /etc/hostname; ls -A /root /home; ls {name}'
@@ -110,13 +117,13 @@ def test_what_a_host_writes_never_reaches_this_machine(within: Callable[[str], s
     assert Path("/etc/hostname").read_text().strip()
 
 
-def test_a_host_sees_its_own_processes_only(within: Callable[[str], str]) -> None:
+def test_a_host_sees_its_own_processes_only(within: WorldShell) -> None:
     said = within(f"{SSH} root@203.0.113.10 'cat /proc/1/cmdline; echo; ls -d /proc/[0-9]* | wc -l'")
     assert "firstprocess" in said
     assert int(said.split()[-1]) < 12
 
 
-def test_no_packet_leaves_the_world(within: Callable[[str], str]) -> None:
+def test_no_packet_leaves_the_world(within: WorldShell) -> None:
     said = within("""
         ip route
         python3 - <<'END'
@@ -136,11 +143,8 @@ END
     assert set(said.split("\n")[-4:]) >= {"netns", "skyspan"}
 
 
-def test_the_inner_environment_has_stand_ins_and_no_credentials(begin: Callable[..., subprocess.Popen[str]]) -> None:
-    outer = {**os.environ, "AWS_PROFILE": "production", "AWS_SECRET_ACCESS_KEY": "real", "SSH_AUTH_SOCK": "/x"}
-    process = begin("sh", "-c", "env; cat $SKYSPAN_REHEARSAL_SECRETS; stat -c %a $SKYSPAN_REHEARSAL_SECRETS", env=outer)
-    said, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+def test_the_inner_environment_has_stand_ins_and_no_credentials(within: WorldShell) -> None:
+    said = within("env; cat $SKYSPAN_REHEARSAL_SECRETS; stat -c %a $SKYSPAN_REHEARSAL_SECRETS")
     assert "production" not in said
     assert "AWS_SECRET_ACCESS_KEY=rehearsal" in said
     assert "SSH_AUTH_SOCK" not in said
@@ -151,17 +155,17 @@ def test_the_inner_environment_has_stand_ins_and_no_credentials(begin: Callable[
     assert "SKYSPAN_WORLD=" not in said
 
 
-def test_a_service_remembers_what_it_was_told(within: Callable[[str], str]) -> None:
+def test_a_service_remembers_what_it_was_told(within: WorldShell) -> None:
     said = within("""
         curl -sf http://inventory:8080/deployments -d '{"cidr": "10.0.0.0/8"}' > /dev/null
         curl -sf http://192.0.2.10:8080/requests
     """)
-    (request,) = json.loads(said)
+    (request,) = [one for one in json.loads(said) if one["path"] == "/deployments"]
     assert (request["method"], request["path"]) == ("POST", "/deployments")
     assert json.loads(request["body"]) == {"cidr": "10.0.0.0/8"}
 
 
-def test_sites_can_be_cut_and_mended(within: Callable[[str], str]) -> None:
+def test_sites_can_be_cut_and_mended(within: WorldShell) -> None:
     said = within(f"""
         fault() {{ {sys.executable} -m skyspan.rehearsal fault "$@"; }}
         probe() {{ ping -c1 -W1 203.0.113.10 >/dev/null && echo reached || echo lost; }}
@@ -174,17 +178,18 @@ def test_sites_can_be_cut_and_mended(within: Callable[[str], str]) -> None:
     assert words == ["reached", "lost", "reached", "short", "reached", "lost", "reached", "refused"]
 
 
-def test_a_site_behind_nat_is_reached_by_skyspan_and_calls_by_a_shared_address(within: Callable[[str], str]) -> None:
+def test_a_site_behind_nat_is_reached_by_skyspan_and_calls_by_a_shared_address(within: WorldShell) -> None:
     said = within(f"""
         {sys.executable} -m skyspan.rehearsal fault nat lab >/dev/null
         ping -c1 -W1 203.0.113.10 >/dev/null && echo managed
         {SSH} root@203.0.113.10 'curl -sf http://192.0.2.10:8080/hello -d 1 >/dev/null && echo called'
         ip netns exec inventory ping -c1 -W1 203.0.113.10 >/dev/null || echo not called
+        {sys.executable} -m skyspan.rehearsal fault clear >/dev/null
     """)
     assert [line for line in said.splitlines() if not line.startswith("{")] == ["managed", "called", "not called"]
 
 
-def test_a_userspace_tunnel_comes_up_on_a_host(within: Callable[[str], str]) -> None:
+def test_a_userspace_tunnel_comes_up_on_a_host(within: WorldShell) -> None:
     said = within(f"""
         {SSH} root@203.0.113.10 'wireguard-go wg0 >/dev/null 2>&1; wg show wg0 | head -1; ls /run/wireguard'
     """)

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from moto.ec2.responses import EC2Response
 from moto.ec2.urls import url_paths
 
-from skyspan.rehearsal.awsserver import AwsServer
+from skyspan.rehearsal.cloud.server import AwsServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from tests.support.docker_world import BUSYBOX, DockerWorld
-from tests.support.wireguard_rig import ENV
+from tests.support.gateways import ENV
 
 from skyspan.contracts.transport import Command
-from skyspan.rehearsal import cgroups
+from skyspan.rehearsal.isolation import cgroups
 from skyspan.transports.local import LocalTransport
 from skyspan.transports.ssh import SshTransport
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from tests.support.world_shell import WorldShell, world_shell
 
 pytestmark = pytest.mark.integration
 
@@ -38,21 +37,23 @@ cd "$TMPDIR"
 """
 
 
-@pytest.fixture
-def within(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Runs a shell script in a world and gives the lines that it printed; it has to succeed."""
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorldShell]:
+    folder = tmp_path_factory.mktemp("world")
     stages = {"one": {"uses": "command", "with": {"run": "true"}}}
     document = {"skyspan": 1, "name": "world", "stages": stages, "rehearsal": SECTION}
-    (tmp_path / "skyspan.yaml").write_text(json.dumps(document))
+    (folder / "skyspan.yaml").write_text(json.dumps(document))
+    with world_shell(folder) as shell:
+        yield shell
 
-    def run(script: str) -> list[str]:
-        command = ("bash", "-euo", "pipefail", "-c", ABOUT + script)
-        argv = [sys.executable, "-m", "skyspan", "rehearse", "exec", "-f", str(tmp_path), "--", *command]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return done.stdout.splitlines()
 
-    return run
+@pytest.fixture
+def within(shell: WorldShell) -> Callable[[str], list[str]]:
+    """Runs a shell script in the one world of these tests and gives the lines that it printed; it has to succeed.
+
+    Each leaves the world as it was.
+    """
+    return lambda script: shell(ABOUT + script).splitlines()
 
 
 def test_a_renumbered_host_is_found_by_its_name_and_known_by_its_key(within: Callable[[str], list[str]]) -> None:
@@ -64,6 +65,7 @@ def test_a_renumbered_host_is_found_by_its_name_and_known_by_its_key(within: Cal
         ping -c1 -W1 203.0.113.10 >/dev/null || echo gone
         fault renumber far 198.51.100.9
         fault renumber far 203.0.113.77
+        fault renumber far 203.0.113.10
     """)
     assert said[:3] == ["far", "inet 203.0.113.77/24", "default via 203.0.113.1 dev eth0 "]
     assert said[3].split() == ["203.0.113.77", "far"]
@@ -146,6 +148,7 @@ def test_a_kill_is_for_the_processes_of_one_host_alone(within: Callable[[str], l
         for host in gw far; do on $host 'pgrep -c sleep' || :; done
         fault kill gw sleep
         on gw hostname
+        fault kill far sleep
     """)
     assert said[:2] == ["0", "1"]
     assert "no sleep runs on gw" in said[2]
@@ -165,6 +168,7 @@ def test_a_rebooted_host_has_its_files_and_nothing_that_only_ran(within: Callabl
         curl -sf http://198.51.100.20:8080/requests; echo
         fault reboot app
         ip netns exec app ping -c1 -W2 10.1.0.1 >/dev/null && echo wired
+        fault renumber gw 198.51.100.10; on gw 'rm /etc/kept'
     """)
     assert sorted(said[:2]) == ["/etc/kept", "lost"]
     assert said[2:] == ["0", "1", "wired", "[]", "wired"]
@@ -190,6 +194,7 @@ END
         ahead "$(on far date +%s)" "$(date +%s)"
         fault clear; look
         fault clock gw soon
+        on gw 'pkill python3; rm /root/tell.py /root/look /root/now'
     """)
     assert said[:-1] == ["0"] * 3 + ["-3600"] * 3 + ["7200"] * 3 + ["0"] + ["0"] * 3
     assert "soon is no whole number of seconds" in said[-1]
@@ -208,5 +213,6 @@ def test_wireguard_is_refused_while_the_clock_of_its_host_is_behind(within: Call
         begin; passes
         fault clock gw -600; fault kill gw wireguard-go; begin; passes
         fault kill gw wireguard-go; fault clock gw 600; begin; passes
+        fault clear; for host in gw far; do fault kill $host wireguard-go; done
     """)
     assert said == ["passes", "refused", "passes"]

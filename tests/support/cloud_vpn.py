@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from skyspan.contracts.transport import Command
-from skyspan.rehearsal import vpnend
-from skyspan.rehearsal.vpn import Tunnel, Vpn
+from skyspan.rehearsal.cloud import vpn_daemons
+from skyspan.rehearsal.cloud.vpn import Tunnel, Vpn
 from skyspan.testing.gateway_world import GatewayWorld, Machine, Start
 
 VPN = Vpn(
@@ -80,14 +80,14 @@ async def make_world(here: Start, vpn: Vpn = VPN) -> GatewayWorld:
 async def announce(world: GatewayWorld) -> None:
     """The cloud speaks BGP through both tunnels (AS 64512): it announces 10.2.0.0/24, and 10.99.0.0/16 unasked."""
     cloud, speaking = world.machines["cloud-gw"], replace(VPN, static=False)
-    await cloud.sh(vpnend.STOP)
+    await cloud.sh(vpn_daemons.STOP)
     await _begin(cloud, speaking)
-    leaking = vpnend.routing(speaking, (IPv4Network("10.99.0.0/16"),))
-    done = await cloud.run(Command(("sh", "-euc", vpnend.ROUTES), stdin=leaking.encode()))
+    leaking = vpn_daemons.routing(speaking, (IPv4Network("10.99.0.0/16"),))
+    done = await cloud.run(Command(("sh", "-euc", vpn_daemons.ROUTES), stdin=leaking.encode()))
     assert done.ok, done.last_words()
 
 
 async def _begin(cloud: Machine, vpn: Vpn) -> None:
-    argv = ("sh", "-euc", vpnend.START, "sh", *vpnend.start_arguments(vpn))
-    done = await cloud.run(Command(argv, stdin=vpnend.connections(vpn).encode()))
+    argv = ("sh", "-euc", vpn_daemons.START, "sh", *vpn_daemons.start_arguments(vpn))
+    done = await cloud.run(Command(argv, stdin=vpn_daemons.connections(vpn).encode()))
     assert done.ok, done.last_words()

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,14 +18,17 @@ from pydantic import ValidationError
 from skyspan.app.settings import process_environment, read_settings
 from skyspan.model.error import CompositionError, SkyspanError, UsageError
 from skyspan.model.value import Value
-from skyspan.rehearsal import cgroups
-from skyspan.rehearsal.isolation import SBIN, require, run_isolated
-from skyspan.rehearsal.material import harmless
+from skyspan.rehearsal.inner import harmless
+from skyspan.rehearsal.isolation import cgroups
+from skyspan.rehearsal.isolation.namespaces import SBIN, require, run_isolated
 from skyspan.rehearsal.report import EventKind, RehearsalEvent, RehearsalReport
 from skyspan.rehearsal.spec import Rehearsal
 
 if TYPE_CHECKING:
     from skyspan.app.load import Loaded
+    from skyspan.model.diagnostic import Diagnostic
+    from skyspan.model.expression import Loc
+    from skyspan.planning.source import Source
 
 FILE_NAME = "rehearsal.yaml"
 REQUEST = "SKYSPAN_WORLD"
@@ -43,30 +46,42 @@ class Rehearsable:
     connections: Mapping[str, str]
 
 
-def rehearsable(loaded: Loaded, connections: Mapping[str, str]) -> Rehearsable:
-    """The stand-ins of a composition: its `rehearsal:` section, or rehearsal.yaml beside it.
+def rehearsable(loaded: Loaded, connections: Mapping[str, str], inputs: Mapping[str, str]) -> Rehearsable:
+    """The stand-ins of a composition: its `rehearsal:` section, or rehearsal.yaml beside it; `inputs` win over those
+    that it gives.
 
-    Raises CompositionError with every mistake and its place, UsageError when there are none or two.
+    Raises CompositionError with every mistake and its place, UsageError when there are none or two, or no such input.
     """
     beside = loaded.folder / FILE_NAME
     inline = loaded.composition.rehearsal
     if inline is not None and beside.is_file():
         raise UsageError(f"stand-ins are described twice: in {loaded.path.name} and in {FILE_NAME}", hint="keep one")
     if inline is not None:
-        world = _validated(inline, {"rehearsal": inline}, loaded.positions, ("rehearsal",))
+        world = _validated(inline, loaded, loaded.positions, ("rehearsal",))
     elif beside.is_file():
         from skyspan.app.yaml_source import parse_yaml
 
         raw, source, findings = parse_yaml(beside.read_text("utf-8-sig"), str(_shown(beside)))
         if findings:
             raise CompositionError(findings)
-        world = _validated(raw, raw, source, ())
+        world = _validated(raw, loaded, source, ())
     else:
         raise UsageError(
             f"{loaded.composition.name} has no stand-ins",
             hint=f"describe them in a `rehearsal:` section, or in {FILE_NAME} beside it; see docs/rehearsal.md",
         )
+    world = world.model_copy(update={"inputs": {**world.inputs, **_declared(inputs, loaded)}})
     return Rehearsable(loaded.path, loaded.composition.name, world, connections)
+
+
+def _declared(inputs: Mapping[str, str], loaded: Loaded) -> Mapping[str, str]:
+    from skyspan.planning.source import nearest
+
+    for name in inputs:
+        if name not in loaded.composition.inputs:
+            hint = nearest(name, loaded.composition.inputs, "inputs")
+            raise UsageError(f"there is no input {name!r} (--input)", hint=hint)
+    return inputs
 
 
 def exec_in_world(
@@ -140,14 +155,33 @@ def _search(environ: Mapping[str, str], path: str) -> str:
     return ":".join([*map(str, folders), path, SBIN])
 
 
-def _validated(raw: Value, whole: Value, source: Any, prefix: tuple[str, ...]) -> Rehearsal:
+def _validated(raw: Value, loaded: Loaded, source: Source, prefix: Loc) -> Rehearsal:
     from skyspan.planning.shape import shape_findings
 
     try:
-        return Rehearsal.model_validate(raw)
+        world = Rehearsal.model_validate(raw)
     except ValidationError as error:
         findings = tuple(shape_findings(error, Rehearsal, raw, source, lambda loc: (*prefix, *loc)))
         raise CompositionError(findings) from None
+    if wrong := tuple(_trouble_findings(world, loaded, source, prefix)):
+        raise CompositionError(wrong)
+    return world
+
+
+def _trouble_findings(world: Rehearsal, loaded: Loaded, source: Source, prefix: Loc) -> Iterator[Diagnostic]:
+    """What no rehearsal could do or judge: words that mean nothing, a stage that is not there."""
+    from skyspan.planning.source import finding, nearest
+    from skyspan.rehearsal.faults.words import mistakes
+
+    for number, error in mistakes(world):
+        where = source.value((*prefix, "trouble", number, "fault"))
+        yield finding(source, "impossible-fault", error.summary, where, error.hint)
+    stages = loaded.composition.stages
+    for number, trouble in enumerate(world.trouble):
+        if trouble.stage not in stages:
+            where = source.value((*prefix, "trouble", number, "stage"))
+            hint = nearest(trouble.stage, stages, "stages")
+            yield finding(source, "unknown-stage", f"there is no stage {trouble.stage}", where, hint)
 
 
 def _shown(path: Path) -> Path:
@@ -159,7 +193,7 @@ async def _inside(
 ) -> tuple[int, RehearsalReport | None]:
     """Build the world and do in it what was asked; the exit status, and the report of a cycle."""
     from skyspan.contracts.transport import Command
-    from skyspan.rehearsal import control
+    from skyspan.rehearsal import instructions
     from skyspan.rehearsal.places import Ground
     from skyspan.rehearsal.world import World
     from skyspan.transports.local import LocalTransport
@@ -171,7 +205,7 @@ async def _inside(
     world = World(rehearsal, here, here, environ, lambda text: happen(EventKind.WORLD, "", text), ground)
     # No leaving: when this process ends, the world is gone as a whole, faster than by taking it apart.
     await world.__aenter__()
-    await control.serve(world)
+    await instructions.serve(world)
     for name, text in request["connections"].items():
         argv = (sys.executable, "-m", "skyspan", "connections", "add", name, "-")
         await here.run(Command(argv, stdin=text.encode(), env=world.environment))

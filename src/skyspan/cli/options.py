@@ -82,6 +82,11 @@ def input_options(function: Decorated) -> Decorated:
     function = click.option("--inputs", "inputs_file", metavar="FILE", help="Inputs from a YAML or JSON file.")(
         function
     )
+    return input_option(function)
+
+
+def input_option(function: Decorated) -> Decorated:
+    """`--input k=v`."""
     return click.option("--input", "inputs", metavar="K=V", multiple=True, help="One input; may be repeated.")(function)
 
 

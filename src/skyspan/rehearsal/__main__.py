@@ -38,7 +38,7 @@ def instruct(path: Path, words: list[str]) -> Mapping[str, Any]:
 
 
 def _usage() -> str:
-    from skyspan.rehearsal.control import USAGE
+    from skyspan.rehearsal.instructions import USAGE
 
     return USAGE
 

@@ -49,8 +49,22 @@ class RehearsalEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a step came to. `fault` says why it failed; `stages` are the statuses that the command reported."""
+
+    fault: str = ""
+    exit_code: int | None = None
+    stages: Mapping[str, str] | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step. `detail` says why it failed; `stages` are the statuses that the command reported."""
+    """One step. `detail` says why it failed; `stages` are the statuses that the command reported.
+
+    `figures` are those of a trouble: what `check` said of its stage (`named`), and after how many seconds (`told_s`);
+    the stages that `up` touched (`changed`), and how many seconds after the trouble it had ended (`repaired_s`).
+    """
 
     name: str
     title: str
@@ -59,6 +73,7 @@ class StepReport:
     detail: str = ""
     exit_code: int | None = None
     stages: Mapping[str, str] | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from skyspan.model.error import ToolFailedError
-from skyspan.rehearsal import dockerhost
-from skyspan.rehearsal.machine import ABSENT, Machine
+from skyspan.rehearsal.hosts.machine import ABSENT, Machine
+from skyspan.rehearsal.hosts.processes import processes
+from skyspan.rehearsal.services import dockerhost
 from skyspan.rehearsal.spec import Docker, Inventory, services_of
-from skyspan.rehearsal.topology import CONTROL
+from skyspan.rehearsal.underlay.topology import CONTROL
 from skyspan.rehearsal.world import World
 
 IGNORED_FOLDERS = (
@@ -42,9 +43,6 @@ _IPTABLES_CHAIN = re.compile(
 """A chain of iptables with the one line that each has, by which it lets everything pass."""
 
 _REMOVED = "removed file"
-
-_PASSING = ("sshd: ",)
-"""Processes that come and go with connections."""
 
 
 def differences(before: Mapping[str, frozenset[str]], after: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
@@ -167,23 +165,6 @@ def _ruleset(lines: list[str]) -> Iterator[str]:
         for part, said in told.items():
             yield f"nftables {part}"
             yield from (f"nftables {part}: {line}" for line in said)
-
-
-def processes(first: int) -> Iterator[str]:
-    """The processes of the machine whose first process is `first`, besides that one and passing ones."""
-    namespace = Path(f"/proc/{first}/ns/pid").readlink()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == first:
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if (entry / "ns/pid").readlink() != namespace:
-                continue
-        except OSError:
-            continue  # it ended while we looked
-        command = b" ".join(words).decode(errors="replace").strip()
-        if command and not command.startswith(_PASSING):
-            yield f"process {command}"
 
 
 def files(changes: Path, below: Path = Path("/")) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from skyspan.model.address import NAME_PATTERN
-from skyspan.model.composition import Model
+from skyspan.model.composition import Model, Seconds
 from skyspan.model.value import Value
 
 # Names become namespace and bridge names, which the kernel limits to 15 bytes including our prefix.
@@ -202,6 +202,39 @@ class GivenSecret(Model):
     """The value inside the world."""
 
 
+class Trouble(Model):
+    """Something that goes wrong after the deployment was stopped and started: `check` has to tell of it, and `up` to
+    repair it without touching what `check` finds well."""
+
+    name: StandInName
+    """A short name: its step in the report."""
+    fault: str | None = None
+    """What befalls the world, as `python -m skyspan.rehearsal fault` would be told: `kill office charon`."""
+    run: str | None = None
+    """Or a command on `host` that does the damage, for `/bin/sh -eu`: `docker kill clab-hybrid-r2`."""
+    host: StandInName | None = None
+    """The stand-in on which `run` and `keeps` run."""
+    stage: str
+    """The stage that it concerns: `check` fails it, and `up` applies it."""
+    named: str = Field(min_length=1)
+    """A text in what `check` says of that stage, such as the name of the node that is gone."""
+    within: Seconds = 20.0
+    """How long `check` is asked again until it says so: not every trouble shows at once."""
+    keeps: str | None = None
+    """A command on `host` that tells what has to stay as it is, such as the start times of other containers: it has to
+    say the same before the trouble and after the repair."""
+
+    @model_validator(mode="after")
+    def _sayable(self) -> Trouble:
+        if (self.fault is None) == (self.run is None):
+            msg = "a trouble is one thing: give either `fault`, or `run` with a `host`"
+            raise ValueError(msg)
+        if self.host is None and (self.run is not None or self.keeps is not None):
+            msg = "`run` and `keeps` need a `host`: the stand-in on which they run"
+            raise ValueError(msg)
+        return self
+
+
 class Rehearsal(Model):
     """The whole section."""
 
@@ -215,12 +248,15 @@ class Rehearsal(Model):
     """The composition's secrets: `generated` makes an SSH key that every stand-in accepts."""
     inputs: dict[str, PublicKeyOf | Value] = Field(default_factory=dict)
     """The composition's inputs in a rehearsal; they win over its defaults."""
+    trouble: tuple[Trouble, ...] = ()
+    """What goes wrong in the rehearsal, one after the other, before it destroys the deployment."""
     control: Prefix = IPv4Network("198.18.0.0/30")
     """The network between the world's router and the place where Skyspan itself runs (the second address)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Rehearsal:
         problems = [*_site_problems(self), *_host_problems(self), *_aws_problems(self), *_input_problems(self)]
+        problems += _trouble_problems(self)
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -320,6 +356,16 @@ def _input_problems(rehearsal: Rehearsal) -> list[str]:
         for name, value in rehearsal.inputs.items()
         if isinstance(value, PublicKeyOf) and value.public_key_of not in generated
     ]
+
+
+def _trouble_problems(rehearsal: Rehearsal) -> list[str]:
+    problems = [
+        f"trouble.{number}.host names no stand-in: {trouble.host}; there are {', '.join(rehearsal.hosts)}"
+        for number, trouble in enumerate(rehearsal.trouble)
+        if trouble.host is not None and trouble.host not in rehearsal.hosts
+    ]
+    names = [trouble.name for trouble in rehearsal.trouble]
+    return problems + [f"trouble: there are two of the name {name}" for name in names if names.count(name) > 1][:1]
 
 
 def uses_tags(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -17,16 +16,22 @@ from types import TracebackType
 
 from skyspan.contracts.transport import Command, Completed, Process, Spawner, Transport
 from skyspan.model.error import ToolFailedError, UsageError
-from skyspan.rehearsal import cloud, faults, forget, material, names, topology
-from skyspan.rehearsal.awsserver import AwsServer
-from skyspan.rehearsal.clocks import Clocks
-from skyspan.rehearsal.images import Sources
-from skyspan.rehearsal.machine import Machine, boot, forget_running, furnish, quoted
+from skyspan.rehearsal import inner
+from skyspan.rehearsal.cloud import networks
+from skyspan.rehearsal.cloud.server import AwsServer, machine_images
+from skyspan.rehearsal.cloud.state import CloudState, ends_of, moves, standing_in
+from skyspan.rehearsal.cloud.vpn_ends import VpnEnds, require
+from skyspan.rehearsal.faults import conntrack
+from skyspan.rehearsal.faults.between_sites import Faults, rules
+from skyspan.rehearsal.faults.clocks import Clocks
+from skyspan.rehearsal.hosts.machine import Machine, boot, forget_running, furnish, quoted
 from skyspan.rehearsal.places import Ground, Places
-from skyspan.rehearsal.services import Services, belongings, listening, own_texts, private_folders
+from skyspan.rehearsal.programs import inside, listening, standard
+from skyspan.rehearsal.services.images import Sources
+from skyspan.rehearsal.services.runner import Services, belongings, own_texts, private_folders
 from skyspan.rehearsal.spec import GivenSecret, Headscale, Rehearsal, services_of
-from skyspan.rehearsal.topology import CONTROL, ROUTER
-from skyspan.rehearsal.vpnends import VpnEnds, require
+from skyspan.rehearsal.underlay import names, nameserver, topology
+from skyspan.rehearsal.underlay.topology import CONTROL, ROUTER
 
 HOST_KEY = "host-"
 """Names of the stand-ins' host keys start with this, so that no secret has the same."""
@@ -57,7 +62,7 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.environment: dict[str, str] = {}
         self.aws: AwsServer | None = None
-        self.faults = faults.Faults()
+        self.faults = Faults()
         self.clocks = Clocks(transport, spawner)
         self._transport = transport
         self._spawner = spawner
@@ -65,8 +70,8 @@ class World:
         self._ground = ground
         self._tell_caller = say
         self._public: dict[str, str] = {}
-        self._settings: frozenset[cloud.Setting] = frozenset()
-        self._state = cloud.CloudState()
+        self._settings: frozenset[networks.Setting] = frozenset()
+        self._state = CloudState()
         self._sshd = ""
         self._services = Services(transport, spawner)
         self._vpn_ends = VpnEnds(transport)
@@ -88,15 +93,15 @@ class World:
         await self._stop()
 
     @property
-    def state(self) -> cloud.CloudState:
+    def state(self) -> CloudState:
         """What the cloud held when the namespaces last followed it."""
         return self._state
 
     def addresses(self) -> Mapping[str, tuple[str, ...]]:
         """The present addresses of every machine, the one to reach it by first."""
         found: dict[str, list[str]] = {}
-        instances = cloud.standing_in(self._state, self.rehearsal)
-        ends = cloud.ends_of(self._state, self.rehearsal)
+        instances = standing_in(self._state, self.rehearsal)
+        ends = ends_of(self._state, self.rehearsal)
         for name, host in self.rehearsal.hosts.items():
             instance = instances.get(name)
             candidates = [
@@ -117,27 +122,27 @@ class World:
         """The private key file of a generated secret."""
         return self.places.key(secret)
 
-    async def on(self, machine: str, *argv: str, stdin: bytes | None = None) -> Completed:
+    async def on(self, machine: str, *argv: str, timeout_s: float | None = None) -> Completed:
         """Run a command on a machine (or in a helper's namespace, with this machine's files)."""
         if machine in self.machines:
             command = self.machines[machine].command(*argv)
         elif machine == CONTROL:
             command = argv
         else:
-            command = ("ip", "netns", "exec", machine, *argv)
-        return await self._transport.run(Command(command, stdin=stdin, env=self.environment))
+            command = inside(machine, *argv)
+        return await self._transport.run(Command(command, env=self.environment, timeout_s=timeout_s))
 
     def say(self, text: str) -> None:
         """Tell whoever asked for the world what it did."""
         self._tell_caller(f"world: {text}")
 
-    async def disturb(self, wanted: faults.Faults, *, forget_connections: bool) -> None:
+    async def disturb(self, wanted: Faults, *, forget_connections: bool) -> None:
         """Let these be the faults, and no others; perhaps the router also forgets the connections that it tracks."""
-        await self._script("fault", _fed(ROUTER, faults.rules(wanted)))
+        await self._script("fault", _fed(ROUTER, rules(wanted)))
         self.faults = wanted
         self._trust()
         if forget_connections:
-            await self._script("forget", quoted((*_inside(ROUTER), *_standard(forget.__file__))))
+            await self._script("forget", quoted(inside(ROUTER, *standard(conntrack))))
 
     async def renumber(self, host: str, address: IPv4Address) -> None:
         """Give a stand-in another address on its site; the old one is gone, and names and known hosts follow.
@@ -187,7 +192,7 @@ class World:
             await self._script(f"configure {host}", "\n".join(again))
             await self._services.start_all({host: self.machines[host]}, self.rehearsal)
             self._vpn_ends.forget(host)
-            await self._vpn_ends.follow(cloud.ends_of(self._state, self.rehearsal), self.machines)
+            await self._vpn_ends.follow(ends_of(self._state, self.rehearsal), self.machines)
 
     async def follow_cloud(self) -> None:
         """Give every namespace the addresses and routes that the cloud's present state asks for."""
@@ -195,9 +200,9 @@ class World:
             return
         async with self._following:
             before, state = self._state, await asyncio.to_thread(self.aws.state)
-            wanted = cloud.settings(state, self.rehearsal, self.topology)
-            edge = cloud.edge_filter(state)
-            if (wanted, edge, state.vpns) == (self._settings, cloud.edge_filter(before), before.vpns):
+            wanted = networks.settings(state, self.rehearsal, self.topology)
+            edge = networks.edge_filter(state)
+            if (wanted, edge, state.vpns) == (self._settings, networks.edge_filter(before), before.vpns):
                 return
             gone, new = sorted(self._settings - wanted, reverse=True), sorted(wanted - self._settings)
             lines = [f"ip -n {one.namespace} {one.undo} 2>/dev/null || true" for one in gone]
@@ -205,9 +210,9 @@ class World:
             self._state, self._settings = state, wanted
             await self._script("follow the cloud", "\n".join([*lines, _fed(ROUTER, edge)]))
             self._trust()
-            for line in cloud.moves(before, state, self.rehearsal):
+            for line in moves(before, state, self.rehearsal):
                 self.say(line)
-            await self._vpn_ends.follow(cloud.ends_of(state, self.rehearsal), self.machines)
+            await self._vpn_ends.follow(ends_of(state, self.rehearsal), self.machines)
 
     async def _start(self) -> None:
         require(self.rehearsal)
@@ -223,7 +228,7 @@ class World:
         await self._boot_machines()
         await self._wire()
         self._trust()
-        server = (*_inside(ROUTER), *_standard(names.__file__), str(self.places.zone))
+        server = inside(ROUTER, *standard(nameserver, str(self.places.zone)))
         self._name_server, self._given = await asyncio.gather(
             listening(self._spawner, ROUTER, server), self._services.start_all(self.machines, self.rehearsal)
         )
@@ -254,8 +259,8 @@ class World:
                 self.places.machine(name),
                 {
                     "etc/hostname": f"{name}\n",
-                    "etc/hosts": self._hosts() if server is None else material.own_hosts(name),
-                    "etc/resolv.conf": material.resolver_settings(server),
+                    "etc/hosts": self._hosts() if server is None else names.own_hosts(name),
+                    "etc/resolv.conf": names.resolver_settings(server),
                     "etc/ssh/authorized_keys": "".join(f"{key}\n" for key in keys),
                     "etc/ssh/ssh_host_ed25519_key": host_key,
                     **own_texts(self.rehearsal.hosts[name]),
@@ -275,11 +280,11 @@ class World:
         add = [f"ip netns attach {CONTROL} {os.getpid()}", *(f"ip netns add {name}" for name in self.topology.helpers)]
         await self._script("name the namespaces", "\n".join(add))
         await self._lay(self.topology)
-        await self._replace("hosts", material.own_hosts(CONTROL))
+        await self._replace("hosts", names.own_hosts(CONTROL))
         router = topology.router_control_address(self.rehearsal)
-        await self._replace("resolv.conf", material.resolver_settings(router.ip))
+        await self._replace("resolv.conf", names.resolver_settings(router.ip))
         if self.rehearsal.aws:
-            await self._script("guard the edge", _fed(ROUTER, cloud.edge_filter(self._state)))
+            await self._script("guard the edge", _fed(ROUTER, networks.edge_filter(self._state)))
 
     async def _replace(self, name: str, text: str) -> None:
         """Give the control namespace a file of its own in /etc, over this machine's or where a link there leads."""
@@ -318,7 +323,7 @@ class World:
             except Exception as error:  # the caller is Terraform, which would retry for minutes
                 self.say(f"could not follow the cloud: {error}")
 
-        self.aws = AwsServer(pool, moved, material.images(self.rehearsal))
+        self.aws = AwsServer(pool, moved, machine_images(self.rehearsal))
         await asyncio.to_thread(self.aws.start)
 
     def _provide(self) -> None:
@@ -326,12 +331,12 @@ class World:
         generated = [name for name, value in self.rehearsal.secrets.items() if not isinstance(value, GivenSecret)]
         private = {name: self.places.key(name).read_text() for name in generated}
         self.places.secrets.touch(mode=0o600)
-        self.places.secrets.write_text(material.secrets_document(self.rehearsal, private))
+        self.places.secrets.write_text(inner.secrets_document(self.rehearsal, private))
         url = self.aws.url if self.aws else ""
         if url:
-            self.places.override.write_text(material.override(url))
+            self.places.override.write_text(inner.override(url))
         self._trust()
-        given = material.environment(self._outer, self.rehearsal, self.places, url, self._public)
+        given = inner.environment(self._outer, self.rehearsal, self.places, url, self._public)
         self.environment = {**given, **self._given}
 
     def _trust(self) -> None:
@@ -340,13 +345,13 @@ class World:
         present = {name: known for name, known in self.addresses().items() if known}
         lines = [f"{','.join((name, *known))} {self.host_key(name)}" for name, known in present.items()]
         _swap(self.places.known_hosts, "".join(f"{line}\n" for line in lines))
-        _swap(self.places.zone, material.zone({name: known[0] for name, known in present.items()}, self.faults.names))
+        _swap(self.places.zone, names.zone({name: known[0] for name, known in present.items()}, self.faults.names))
 
     def _hosts(self) -> str:
         """The /etc/hosts of a machine that can reach no name server: all whose address is known from the start."""
         known = {name: topology.address_of(self.rehearsal, name) for name in self.rehearsal.hosts}
         lines = [f"{address} {name}\n" for name, address in known.items() if address is not None]
-        return "".join([material.LOCALHOST, *lines])
+        return "".join([names.LOCALHOST, *lines])
 
     async def _script(self, what: str, lines: str) -> None:
         """Run shell lines, stopping at the first that fails; raises ToolFailedError with its words."""
@@ -368,15 +373,6 @@ class World:
         lines += [f"umount /etc/{name}" for name in ("hosts", "resolv.conf")]
         with suppress(ToolFailedError):
             await self._script("take down", "\n".join(f"{line} 2>/dev/null || true" for line in lines))
-
-
-def _inside(namespace: str) -> tuple[str, ...]:
-    return ("ip", "netns", "exec", namespace)
-
-
-def _standard(file: str | None) -> tuple[str, ...]:
-    """How a program is started that needs the standard library only; without site packages it is up at once."""
-    return (sys.executable, "-I", "-S", str(file))
 
 
 def _swap(file: Path, text: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from skyspan.rehearsal import cgroups
-from skyspan.rehearsal.cgroups import Hierarchy
+from skyspan.rehearsal.isolation import cgroups
+from skyspan.rehearsal.isolation.cgroups import Hierarchy
 
 EACH = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755

@@ -3,7 +3,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from skyspan.rehearsal.clock import code, functions, vdso
+from skyspan.rehearsal.faults.clock import code, functions, vdso
 
 NAMES = {"__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time"}
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from skyspan.rehearsal import topology
-from skyspan.rehearsal.cloud import CloudRoute, CloudState, Instance, Permit, Subnet, edge_filter, settings, standing_in
+from skyspan.rehearsal.cloud.networks import edge_filter, settings
+from skyspan.rehearsal.cloud.state import CloudRoute, CloudState, Instance, Permit, Subnet, standing_in
 from skyspan.rehearsal.spec import Rehearsal
+from skyspan.rehearsal.underlay import topology
 
 WORLD = Rehearsal.model_validate(
     {

@@ -34,6 +34,10 @@ def test_the_second_up_must_find_every_stage_unchanged() -> None:
     assert "not settled: s1 (succeeded)" in judge(BY_NAME["again"], 0, status("deployed", "unchanged", "succeeded"))
 
 
+def test_a_stage_that_its_own_condition_leaves_out_is_settled() -> None:
+    assert judge(BY_NAME["again"], 0, status("deployed", "unchanged", "skipped")) == ""
+
+
 def test_a_check_that_finds_it_unwell_fails() -> None:
     assert "health is down" in judge(BY_NAME["check"], 0, {"status": "deployed", "health": "down"})
 

@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from skyspan.model.error import ToolMissingError, UsageError
-from skyspan.rehearsal import dockerhost
-from skyspan.rehearsal.images import Archive, Sources, archives, busybox
-from skyspan.rehearsal.services import own_texts, private_folders, programs_of
+from skyspan.rehearsal.services import dockerhost
+from skyspan.rehearsal.services.images import Archive, Sources, archives, busybox
+from skyspan.rehearsal.services.runner import own_texts, private_folders, programs_of
 from skyspan.rehearsal.spec import Docker, Rehearsal, services_of
 
 PATH = "/usr/local/bin:/usr/bin:/bin"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from skyspan.rehearsal.inventory import Tables
+from skyspan.rehearsal.services.inventory import Tables
 
 DEVICES = "/api/dcim/devices/"
 

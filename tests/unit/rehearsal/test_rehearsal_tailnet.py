@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from skyspan.app.yaml_source import parse_yaml
-from skyspan.rehearsal import tailnet
-from skyspan.rehearsal.services import programs_of
+from skyspan.rehearsal.services import tailnet
+from skyspan.rehearsal.services.runner import programs_of
 from skyspan.rehearsal.spec import Headscale, Rehearsal
 
 SERVICES = {"ctl": {"kind": "headscale"}}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from skyspan.rehearsal import topology
 from skyspan.rehearsal.spec import Rehearsal
+from skyspan.rehearsal.underlay import topology
 
 LAB = Rehearsal.model_validate(
     {

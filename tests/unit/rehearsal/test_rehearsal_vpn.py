@@ -11,10 +11,12 @@ from xml.etree import ElementTree
 import pytest
 from tests.support.cloud_vpn import FACTS, VPN
 
-from skyspan.rehearsal import topology, vpnend
-from skyspan.rehearsal.cloud import CloudRoute, CloudState, Instance, Subnet, edge_filter, ends_of, moves, settings
+from skyspan.rehearsal.cloud import vpn_daemons
+from skyspan.rehearsal.cloud.networks import edge_filter, settings
+from skyspan.rehearsal.cloud.state import CloudRoute, CloudState, Instance, Subnet, ends_of, moves
+from skyspan.rehearsal.cloud.vpn import configuration, free_inside, of_account, refusal, tunnel_refusal, unsupported
 from skyspan.rehearsal.spec import Rehearsal
-from skyspan.rehearsal.vpn import configuration, free_inside, of_account, refusal, tunnel_refusal, unsupported
+from skyspan.rehearsal.underlay import topology
 
 INSIDE = IPv4Network("169.254.10.0/30")
 
@@ -118,17 +120,17 @@ def test_an_account_tells_the_connections_that_exist() -> None:
 
 
 def test_the_ends_have_each_tunnels_key_and_say_only_what_is_behind_them() -> None:
-    files = vpnend.connections(VPN)
+    files = vpn_daemons.connections(VPN)
     assert re.findall(r'secret = "(.*)"', files) == [one.key for one in VPN.tunnels]
     assert files.count("id = 198.18.1.2\n") == 2
-    assert "first.key" not in "".join(vpnend.start_arguments(VPN)), "arguments can be seen by everybody"
-    static, speaking = vpnend.routing(VPN), vpnend.routing(replace(VPN, static=False))
+    assert "first.key" not in "".join(vpn_daemons.start_arguments(VPN)), "arguments can be seen by everybody"
+    static, speaking = vpn_daemons.routing(VPN), vpn_daemons.routing(replace(VPN, static=False))
     assert "route 10.1.0.0/24 via" in static
     assert "bgp" not in static
     assert "neighbor 169.254.20.2 as 65000;" in speaking
     assert "route 10.2.0.0/24 unreachable;" in speaking
     assert "10.1.0.0/24" not in speaking, "it has to be learned"
-    assert "unreachable" not in vpnend.routing(replace(VPN, static=False, vpc=None))
+    assert "unreachable" not in vpn_daemons.routing(replace(VPN, static=False, vpc=None))
 
 
 SECTION: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from skyspan.cli.options import Globals, composition_option, composition_path, verb
+from skyspan.cli.options import Globals, composition_option, composition_path, input_option, parse_inputs, verb
 from skyspan.cli.views.document import show_document
 
 
@@ -14,8 +14,9 @@ def rehearse() -> None:
 
 
 @composition_option
-def _run(given: Globals, file: str | None) -> int:
-    """Rehearse the whole cycle: up, up again, check, stop, start, destroy, and the proof that nothing is left."""
+@input_option
+def _run(given: Globals, file: str | None, inputs: tuple[str, ...]) -> int:
+    """Rehearse the whole cycle: up, up again, check, stop, start, trouble, destroy, proof that nothing is left."""
     from skyspan.app.load import load
     from skyspan.app.rehearsing import rehearsable, run_cycle
     from skyspan.app.settings import process_environment
@@ -23,7 +24,7 @@ def _run(given: Globals, file: str | None) -> int:
     from skyspan.cli.views.rehearsal import show_happening, show_report
 
     loaded = load(composition_path(file))
-    world = rehearsable(loaded, templates_of(given, loaded).texts)
+    world = rehearsable(loaded, templates_of(given, loaded).texts, parse_inputs(inputs))
     report = run_cycle(world, process_environment(), show_happening)
     if given.as_json:
         show_document(report.document())
@@ -33,8 +34,9 @@ def _run(given: Globals, file: str | None) -> int:
 
 
 @composition_option
+@input_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def _exec(given: Globals, file: str | None, command: tuple[str, ...]) -> int:
+def _exec(given: Globals, file: str | None, inputs: tuple[str, ...], command: tuple[str, ...]) -> int:
     """Run any command (a shell, `skyspan up`) inside the stand-in world: rehearse exec -f F -- COMMAND."""
     from skyspan.app.load import load
     from skyspan.app.rehearsing import exec_in_world, rehearsable
@@ -43,7 +45,7 @@ def _exec(given: Globals, file: str | None, command: tuple[str, ...]) -> int:
     from skyspan.cli.views.rehearsal import show_happening
 
     loaded = load(composition_path(file))
-    world = rehearsable(loaded, templates_of(given, loaded).texts)
+    world = rehearsable(loaded, templates_of(given, loaded).texts, parse_inputs(inputs))
     return exec_in_world(world, command, process_environment(), show_happening)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from skyspan.cli.views.lab import is_lab, lab_lines
@@ -46,9 +48,10 @@ def show_report(report: RehearsalReport) -> None:
     click.echo(columns(rows))
     _show_what_was_there(report)
     for step in report.steps:
-        if step.detail:
+        told = [*step.detail.splitlines(), *(f"{name}: {_figure(name, value)}" for name, value in step.figures.items())]
+        if told:
             click.echo(f"\n{step.name}:")
-            click.echo("\n".join(f"    {line}" for line in step.detail.splitlines()))
+            click.echo("\n".join(f"    {line}" for line in told))
     if report.leftovers:
         click.secho("\nleft behind:", fg="red")
         click.echo("\n".join(f"  {item}" for item in report.leftovers))
@@ -76,6 +79,10 @@ def _show_what_was_there(report: RehearsalReport) -> None:
     if rows:
         click.echo(f"\n{click.style('outputs', bold=True)}")
         click.echo(columns(rows))
+
+
+def _figure(name: str, value: Any) -> str:
+    return duration(value) if name.endswith("_s") else _short(value_text(value))
 
 
 def _short(text: str) -> str:

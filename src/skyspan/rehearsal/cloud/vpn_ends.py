@@ -9,11 +9,11 @@ from pathlib import Path
 
 from skyspan.contracts.transport import Command, Transport
 from skyspan.model.error import ToolFailedError, ToolMissingError
-from skyspan.rehearsal import vpnend
-from skyspan.rehearsal.firstprocess import LOGIN_ENVIRONMENT
-from skyspan.rehearsal.machine import Machine
+from skyspan.rehearsal.cloud import vpn_daemons
+from skyspan.rehearsal.cloud.vpn import Vpn
+from skyspan.rehearsal.hosts.machine import Machine
+from skyspan.rehearsal.isolation.firstprocess import LOGIN_ENVIRONMENT
 from skyspan.rehearsal.spec import Rehearsal
-from skyspan.rehearsal.vpn import Vpn
 
 _START_S = 20.0
 """How long strongSwan and BIRD may take to be up, in seconds; it takes less than one."""
@@ -25,7 +25,7 @@ def require(rehearsal: Rehearsal) -> None:
     if not names:
         return
     missing = [name for name in ("swanctl", "bird") if shutil.which(name, path=LOGIN_ENVIRONMENT["PATH"]) is None]
-    missing += [] if any(Path(place).exists() for place in vpnend.CHARON) else ["charon"]
+    missing += [] if any(Path(place).exists() for place in vpn_daemons.CHARON) else ["charon"]
     if missing:
         raise ToolMissingError(
             f"{names[0]} stands for a VPN connection, which needs {', '.join(missing)}",
@@ -55,18 +55,18 @@ class VpnEnds:
 
     async def _settle(self, machine: Machine, vpn: Vpn | None) -> None:
         old = self._running.get(machine.name)
-        keys = None if vpn is None else vpnend.connections(vpn)
-        if old is not None and (vpn is None or keys != vpnend.connections(old[0])):
+        keys = None if vpn is None else vpn_daemons.connections(vpn)
+        if old is not None and (vpn is None or keys != vpn_daemons.connections(old[0])):
             del self._running[machine.name]
-            await self._inside(machine, vpnend.STOP)
+            await self._inside(machine, vpn_daemons.STOP)
             old = None
         if vpn is None or keys is None:
             return
-        routing = vpnend.routing(vpn)
+        routing = vpn_daemons.routing(vpn)
         if old is None:
-            await self._inside(machine, vpnend.START, *vpnend.start_arguments(vpn), given=keys)
+            await self._inside(machine, vpn_daemons.START, *vpn_daemons.start_arguments(vpn), given=keys)
         elif old[1] != routing:
-            await self._inside(machine, vpnend.ROUTES, given=routing)
+            await self._inside(machine, vpn_daemons.ROUTES, given=routing)
         self._running[machine.name] = (vpn, routing)
 
     async def _inside(self, machine: Machine, script: str, *arguments: str, given: str = "") -> None:

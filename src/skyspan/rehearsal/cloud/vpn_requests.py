@@ -19,7 +19,7 @@ from moto.ec2.models.vpn_connections import VPNConnection
 from moto.ec2.responses import EC2Response
 from moto.moto_server.werkzeug_app import create_backend_app
 
-from skyspan.rehearsal import vpn
+from skyspan.rehearsal.cloud import vpn
 
 _LETTERS = string.ascii_letters + string.digits + "._"
 

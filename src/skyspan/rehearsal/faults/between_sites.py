@@ -8,12 +8,12 @@ from ipaddress import IPv4Address
 from types import MappingProxyType
 
 from skyspan.model.error import UsageError
-from skyspan.rehearsal import acts
-from skyspan.rehearsal.topology import CONTROL, site_bridge
+from skyspan.rehearsal.faults import on_hosts
+from skyspan.rehearsal.underlay.topology import CONTROL, site_bridge
 
 USAGE = (
     "use one of: cut A B, restore A B, loss A B PERCENT, mtu SITE BYTES, nat SITE, rebind SITE, dns NAME ADDRESS, "
-    f"dns NAME nowhere, clear, {acts.USAGE}"
+    f"dns NAME nowhere, clear, {on_hosts.USAGE}"
 )
 
 NOWHERE = "nowhere"

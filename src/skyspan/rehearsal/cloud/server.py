@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlencode
 
 from skyspan.model.error import ToolMissingError
-from skyspan.rehearsal import vpn
-from skyspan.rehearsal.cloud import CloudRoute, CloudState, Instance, Permit, Subnet
+from skyspan.rehearsal.cloud import vpn
+from skyspan.rehearsal.cloud.state import CloudRoute, CloudState, Instance, Permit, Subnet
+from skyspan.rehearsal.spec import Rehearsal
 
 Application: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -78,7 +79,7 @@ class AwsServer:
             from moto.moto_server.werkzeug_app import DomainDispatcherApplication
             from werkzeug.serving import WSGIRequestHandler, make_server
 
-            from skyspan.rehearsal import awsvpn
+            from skyspan.rehearsal.cloud import vpn_requests
         except ImportError as missing:
             raise ToolMissingError(
                 "the stand-in AWS needs moto", detail=str(missing), hint='install it: pip install "skyspan[rehearsal]"'
@@ -96,7 +97,7 @@ class AwsServer:
         self._server = make_server(
             "127.0.0.1",
             0,
-            self._around(DomainDispatcherApplication(awsvpn.applications(self._next_address))),
+            self._around(DomainDispatcherApplication(vpn_requests.applications(self._next_address))),
             threaded=True,
             request_handler=Quiet,
         )
@@ -179,6 +180,30 @@ class AwsServer:
                     return address
             self._given.clear()
             return next(address for address in self._pool.hosts() if address not in used)
+
+
+def machine_images(rehearsal: Rehearsal) -> list[dict[str, Any]]:
+    """The machine images that the section adds, in the form of moto's own list."""
+    return [
+        {
+            "ami_id": f"ami-{number:017x}",
+            "name": image.name,
+            "description": image.name,
+            "owner_id": image.owner,
+            "architecture": image.architecture,
+            "hypervisor": "xen",
+            "image_type": "machine",
+            "platform": None,
+            "public": True,
+            "root_device_name": "/dev/xvda",
+            "root_device_type": "ebs",
+            "sriov": "simple",
+            "state": "available",
+            "virtualization_type": "hvm",
+            "creation_date": "2025-01-01T00:00:00.000Z",
+        }
+        for number, image in enumerate(rehearsal.aws.images if rehearsal.aws else (), start=1)
+    ]
 
 
 def _body(environ: dict[str, Any]) -> bytes:

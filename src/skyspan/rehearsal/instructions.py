@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from skyspan.model.error import SkyspanError, UsageError
-from skyspan.rehearsal import faults, trouble
+from skyspan.rehearsal.faults import between_sites, on_hosts
+from skyspan.rehearsal.faults.words import meaning
+from skyspan.rehearsal.hosts.processes import kill
 from skyspan.rehearsal.world import World
 
-USAGE = f"use `addresses`, or `fault` and what it is to be. Faults: {faults.USAGE}"
+USAGE = f"use `addresses`, or `fault` and what it is to be. Faults: {between_sites.USAGE}"
+
+_REROUTING = frozenset({"nat", "rebind", "clear"})
+"""What gives connections other addresses: the router has to forget those that it tracks."""
 
 
 async def serve(world: World) -> asyncio.Server:
@@ -51,6 +56,33 @@ async def _addresses(world: World) -> Mapping[str, Any]:
 
 async def _fault(world: World, words: list[str]) -> Mapping[str, Any]:
     if not all(isinstance(word, str) for word in words):
-        raise UsageError("a fault is said in words", hint=faults.USAGE)
-    await trouble.make(world, words)
+        raise UsageError("a fault is said in words", hint=between_sites.USAGE)
+    await make(world, words)
     return {"fault": words}
+
+
+async def make(world: World, words: Sequence[str]) -> None:
+    """Do what one instruction says (see `between_sites.USAGE`); raises UsageError, ToolFailedError."""
+    wanted = meaning(words, world.faults, world.rehearsal)
+    if isinstance(wanted, between_sites.Faults):
+        await world.disturb(wanted, forget_connections=words[0] in _REROUTING)
+        if words[0] == "clear":
+            for name in world.clocks.stepped():
+                await world.clocks.step(world.machines[name], 0)
+    else:
+        await _perform(world, wanted)
+    world.say(" ".join(words))
+
+
+async def _perform(world: World, act: on_hosts.Act) -> None:
+    match act:
+        case on_hosts.Renumber(host, address):
+            await world.renumber(host, address)
+        case on_hosts.Kill(host, program):
+            kill(world.machines[host], program)
+        case on_hosts.Start(host, service):
+            await world.start_service(host, service)
+        case on_hosts.Reboot(host):
+            await world.reboot(host)
+        case on_hosts.Clock(host, step):
+            await world.clocks.step(world.machines[host], step)

@@ -21,27 +21,11 @@ _NODE_COMMAND = 'CMD ["/sbin/node-start"]'
 _SHELL = 'CMD ["/bin/sh"]'
 
 _APPLETS = (
-    *(
-        "arp",
-        "awk",
-        "cat",
-        "chmod",
-        "cut",
-        "date",
-        "dd",
-        "echo",
-        "env",
-        "expr",
-        "false",
-        "find",
-        "free",
-        "grep",
-        "head",
-    ),
-    *("hostname", "httpd", "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mount", "nc", "netstat", "nslookup"),
-    *("ping", "ping6", "ps", "pwd", "rm", "route", "sed", "sh", "sleep", "sort", "stat", "sysctl", "tail", "tee"),
-    *("telnet", "telnetd", "test", "timeout", "top", "touch", "tr", "traceroute", "true", "udhcpc", "umount", "uname"),
-    *("vi", "wc", "wget", "xargs", "["),
+    *("arp", "awk", "cat", "chmod", "cut", "date", "dd", "echo", "env", "expr", "false", "find", "free", "grep"),
+    *("head", "hostname", "httpd", "id", "ifconfig", "ip", "kill", "ln", "ls", "mkdir", "mount", "nc", "netstat"),
+    *("nslookup", "ping", "ping6", "ps", "pwd", "rm", "route", "sed", "sh", "sleep", "sort", "stat", "sysctl"),
+    *("tail", "tee", "telnet", "telnetd", "test", "timeout", "top", "touch", "tr", "traceroute", "true", "udhcpc"),
+    *("umount", "uname", "vi", "wc", "wget", "xargs", "["),
 )
 """What a shell in a small container is expected to find."""
 

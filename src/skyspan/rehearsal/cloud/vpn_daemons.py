@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
-from skyspan.rehearsal.vpn import HOLD_S, Tunnel, Vpn
+from skyspan.rehearsal.cloud.vpn import HOLD_S, Tunnel, Vpn
 
 TABLE = 210
 """The routing table that says what is behind the customer gateway, for what comes from the VPC."""

@@ -8,23 +8,21 @@ import os
 import shlex
 import shutil
 import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Stream
 from skyspan.model.error import ToolFailedError
-from skyspan.rehearsal import firstprocess
-from skyspan.rehearsal.cgroups import Group
-from skyspan.rehearsal.firstprocess import LOGIN_ENVIRONMENT
-from skyspan.rehearsal.material import sshd_settings
-
-BOOT_S = 20.0
-"""How long a stand-in may take to be up, in seconds; it takes a few hundredths."""
+from skyspan.rehearsal.isolation import firstprocess
+from skyspan.rehearsal.isolation.cgroups import Group
+from skyspan.rehearsal.isolation.firstprocess import LOGIN_ENVIRONMENT
+from skyspan.rehearsal.programs import BOOT_S, standard
 
 OWN_FOLDERS = (("root", 0o700), ("home", 0o755), ("tmp", 0o1777), ("run", 0o755), ("var/tmp", 0o1777))
 """Folders of which a stand-in sees nothing of this machine's."""
+
+SSHD_SETTINGS_FILE = "/etc/ssh/stand_in_sshd_config"
 
 ABSENT = "var/lib/skyspan"
 """Where a host keeps what belongs to its stages: what this machine has there, at any moment, is not the stand-in's."""
@@ -85,7 +83,7 @@ def furnish(folder: Path, own: Mapping[str, str], private: tuple[str, ...] = ())
     os.mknod(upper / ABSENT, stat.S_IFCHR, os.makedev(0, 0))
     for name, text in own.items():
         _write(upper / name, text, 0o600 if name.endswith("_key") else 0o644)
-    _write(upper / "etc/ssh/stand_in_sshd_config", sshd_settings())
+    _write(upper / SSHD_SETTINGS_FILE.lstrip("/"), sshd_settings())
     _write(upper / "etc/shadow", _unlocked(Path("/etc/shadow").read_text(errors="replace")), 0o640)
 
 
@@ -116,10 +114,9 @@ async def boot(name: str, folder: Path, own: Belongings, sshd: str, spawner: Spa
         "tools": str(own.tools),
         "binds": {inner: str(source) for inner, source in own.binds.items()},
         "cgroups": [{"group": str(one.folder), "name": one.name, "options": one.options} for one in own.groups],
-        "argv": [sshd, "-D", "-E", "/var/log/sshd.log", "-f", "/etc/ssh/stand_in_sshd_config"],
+        "argv": [sshd, "-D", "-E", "/var/log/sshd.log", "-f", SSHD_SETTINGS_FILE],
     }
-    # The environment's Python may be slow to start with its packages; init needs none of them.
-    argv = (sys.executable, "-I", "-S", firstprocess.__file__, json.dumps(request))
+    argv = standard(firstprocess, json.dumps(request))
     process = await spawner.start(Command(argv, ladder=StopLadder(first_s=0.5, second_s=0.5)), listen)
     ended = asyncio.ensure_future(process.wait())
     try:
@@ -139,6 +136,28 @@ async def boot(name: str, folder: Path, own: Belongings, sshd: str, spawner: Spa
 def quoted(argv: tuple[str, ...]) -> str:
     """`argv` as a shell line."""
     return " ".join(shlex.quote(word) for word in argv)
+
+
+def sshd_settings() -> str:
+    """The stand-ins' sshd_config: keys only, no look-ups, room for many connections at once."""
+    return """Port 22
+HostKey /etc/ssh/ssh_host_ed25519_key
+AuthorizedKeysFile /etc/ssh/authorized_keys
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+StrictModes no
+PidFile none
+PrintMotd no
+MaxStartups 100
+MaxSessions 100
+ClientAliveInterval 5
+ClientAliveCountMax 3
+AllowTcpForwarding yes
+Subsystem sftp internal-sftp
+"""
 
 
 def _unlocked(shadow: str) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import platform
-import sys
 
-from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Transport
+from skyspan.contracts.transport import Command, Process, Spawner, Transport
 from skyspan.model.error import ToolFailedError, UsageError
-from skyspan.rehearsal import clock
-from skyspan.rehearsal.machine import Machine
-from skyspan.rehearsal.services import listening
+from skyspan.rehearsal.faults import clock
+from skyspan.rehearsal.hosts.machine import Machine
+from skyspan.rehearsal.programs import LADDER, listening, standard
 
 _PROCESSOR = "x86_64"
-_LADDER = StopLadder(0.5, 0.5)
 _STEP_S = 20.0
 
 
@@ -29,11 +27,11 @@ class Clocks:
         if platform.machine() != _PROCESSOR:
             raise UsageError(f"a clock can be stepped on {_PROCESSOR} only, and this is {platform.machine()}")
         await self.forget(machine.name)
-        argv = (sys.executable, "-I", "-S", clock.__file__, str(machine.pid), str(seconds))
+        argv = standard(clock, str(machine.pid), str(seconds))
         if seconds:
             self._tracers[machine.name] = await listening(self._spawner, machine.name, argv)
             return
-        done = await self._transport.run(Command(argv, ladder=_LADDER, timeout_s=_STEP_S))
+        done = await self._transport.run(Command(argv, ladder=LADDER, timeout_s=_STEP_S))
         if not done.ok:
             raise ToolFailedError(f"could not mend the clock of {machine.name}", detail=done.last_words())
 

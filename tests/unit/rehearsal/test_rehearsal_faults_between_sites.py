@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from skyspan.model.error import UsageError
-from skyspan.rehearsal.faults import Faults, changed, rules
+from skyspan.rehearsal.faults.between_sites import Faults, changed, rules
 
 SITES = ("cloud", "lab")
 

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from skyspan.contracts.transport import Command, Process, Spawner, StopLadder, Transport
+from skyspan.contracts.transport import Command, Process, Spawner, Transport
 from skyspan.model.error import ToolFailedError, ToolMissingError
-from skyspan.rehearsal import cgroups, dockerhost, inventory, recorder, tailnet
-from skyspan.rehearsal.environments import interpreter_of, lay_environment, libraries_of
-from skyspan.rehearsal.images import Archive, Sources, archives
-from skyspan.rehearsal.machine import BOOT_S, OWN_FOLDERS, Belongings, Machine
+from skyspan.rehearsal.hosts.machine import Belongings, Machine
+from skyspan.rehearsal.isolation import cgroups
 from skyspan.rehearsal.places import Ground, Places
+from skyspan.rehearsal.programs import inside, listening, standard
+from skyspan.rehearsal.services import dockerhost, inventory, recorder, tailnet
+from skyspan.rehearsal.services.images import Archive, Sources, archives
+from skyspan.rehearsal.services.tools import lay_tools
 from skyspan.rehearsal.spec import Docker, Headscale, Recorder, Rehearsal, Service, StandIn, Tailscaled, services_of
-from skyspan.rehearsal.topology import address_of
+from skyspan.rehearsal.underlay.topology import address_of
 
 _START_S = 30.0
 """How long a service may take to answer, in seconds; each takes less than one."""
 
 _IMAGE_S = 300.0
 """How long making an image may take, in seconds; one of 150 MB takes one."""
-
-_LADDER = StopLadder(0.5, 0.5)
 
 
 def programs_of(rehearsal: Rehearsal) -> tuple[str, ...]:
@@ -35,48 +33,6 @@ def programs_of(rehearsal: Rehearsal) -> tuple[str, ...]:
     server = tailnet.SERVER_PROGRAMS if Headscale in kinds else ()
     client = tailnet.CLIENT_PROGRAMS if Tailscaled in kinds else ()
     return (*server, *client, *(dockerhost.PROGRAMS if Docker in kinds else ()))
-
-
-def lay_tools(programs: tuple[str, ...], path: str, folder: Path, also: tuple[str, ...] = ()) -> None:
-    """Put `programs`, found on `path`, below `folder` to where every stand-in's PATH leads; and `also` what is there.
-
-    Raises ToolMissingError naming those that are not there.
-    """
-    found = {name: shutil.which(name, path=path) for name in (*programs, *also)}
-    missing = [name for name in programs if found[name] is None]
-    if missing:
-        raise ToolMissingError(f"the rehearsal's services need {', '.join(missing)}", hint=_how_to_get(missing))
-    target = folder / "usr/local/bin"
-    target.mkdir(parents=True)
-    for name, where in found.items():
-        if where is None:
-            continue
-        real = Path(where).resolve()
-        if real == Path("/usr/local/bin") / name:
-            continue
-        if libraries_of(real) is not None and not (_seen_inside(real) and _seen_inside(interpreter_of(real))):
-            lay_environment(real, name, folder)
-        elif _seen_inside(real):
-            (target / name).symlink_to(real)
-        else:
-            shutil.copy(real, target / name)
-
-
-def _how_to_get(missing: Sequence[str]) -> str:
-    """What to type, in a checkout and elsewhere."""
-    ways = []
-    if set(missing) & {*tailnet.SERVER_PROGRAMS, *tailnet.CLIENT_PROGRAMS}:
-        ways.append('in a checkout: tools/build tailnet && export PATH="$PWD/.tools/bin:$PATH"')
-    if set(missing) & set(dockerhost.PROGRAMS):
-        ways.append("for Docker: apt-get install docker.io")
-    return "; ".join([*ways, "or put them on PATH (`skyspan doctor` looks for them)"])
-
-
-def _seen_inside(file: Path) -> bool:
-    """Whether a stand-in sees this machine's file: neither on another file system than the root's nor below a folder of
-    which every stand-in has one of its own."""
-    own = any(file.is_relative_to(Path("/") / folder) for folder, _ in OWN_FOLDERS)
-    return not own and file.stat().st_dev == Path("/").stat().st_dev
 
 
 def own_texts(host: StandIn) -> Mapping[str, str]:
@@ -115,7 +71,7 @@ class Services:
     def __init__(self, transport: Transport, spawner: Spawner) -> None:
         self._transport = transport
         self._spawner = spawner
-        self._recorders: dict[tuple[str, int], Process] = {}
+        self._listening: dict[tuple[str, int], Process] = {}
         self._served: set[str] = set()
         self._archives: Mapping[str, Archive] = {}
 
@@ -155,18 +111,18 @@ class Services:
             await self._docker(machine, service)
         else:
             place = (machine.name, service.port)
-            running = self._recorders.pop(place, None)
+            running = self._listening.pop(place, None)
             if running is not None:
                 await running.stop()
-            program = recorder.__file__ if isinstance(service, Recorder) else inventory.__file__
-            argv = ("ip", "netns", "exec", machine.name, sys.executable, "-I", "-S", program)
-            self._recorders[place] = await listening(self._spawner, machine.name, (*argv, str(service.port)))
+            program = recorder if isinstance(service, Recorder) else inventory
+            argv = inside(machine.name, *standard(program, str(service.port)))
+            self._listening[place] = await listening(self._spawner, machine.name, argv)
         return {}
 
     async def stop(self, name: str) -> None:
         """End what runs for the machine `name` but is no process of its own; the others end with it."""
-        ours = [place for place in self._recorders if place[0] == name]
-        await asyncio.gather(*(self._recorders.pop(place).stop() for place in ours))
+        ours = [place for place in self._listening if place[0] == name]
+        await asyncio.gather(*(self._listening.pop(place).stop() for place in ours))
 
     async def members(self, machine: Machine) -> tuple[str, ...]:
         """Whom the Headscale on a machine knows; raises ToolFailedError with its words."""
@@ -209,18 +165,3 @@ class Services:
                 f"the service {what} of the stand-in {machine.name} failed", detail=completed.last_words()
             )
         return completed.text()
-
-
-async def listening(spawner: Spawner, name: str, argv: tuple[str, ...]) -> Process:
-    """Start a service of the stand-in `name` and wait for its first word, which it says once it listens."""
-    said = asyncio.Event()
-    process = await spawner.start(Command(argv, ladder=_LADDER), lambda *_: said.set())
-    ended = asyncio.ensure_future(process.wait())
-    spoke = asyncio.ensure_future(said.wait())
-    done, _ = await asyncio.wait({ended, spoke}, timeout=BOOT_S, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    spoke.cancel()
-    if spoke not in done:
-        words = (await process.stop()).last_words()
-        raise ToolFailedError(f"a service of the stand-in {name} did not start", detail=words)
-    return process

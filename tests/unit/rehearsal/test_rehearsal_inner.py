@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from skyspan.rehearsal.material import environment, images, override, secrets_document, zone
+from skyspan.rehearsal.cloud.server import machine_images
+from skyspan.rehearsal.inner import environment, override, secrets_document
 from skyspan.rehearsal.places import Places
 from skyspan.rehearsal.spec import Rehearsal
+from skyspan.rehearsal.underlay.names import zone
 
 SITES = {"cloud": {"prefix": "198.51.100.0/24"}}
 
@@ -82,7 +84,7 @@ def test_secrets_are_generated_or_given() -> None:
 
 def test_each_image_has_an_id_of_its_own() -> None:
     made = section(aws={"site": "cloud", "images": [{"name": name, "owner": "136693071363"} for name in "ab"]})
-    assert len({image["ami_id"] for image in images(made)}) == 2
+    assert len({image["ami_id"] for image in machine_images(made)}) == 2
 
 
 def test_names_are_the_machines_addresses_or_what_was_put_in_their_place() -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType, MappingProxyType
 
 from skyspan.model.error import ToolMissingError, UsageError
-from skyspan.rehearsal import firstprocess
+from skyspan.rehearsal.isolation import firstprocess
 
 PACKAGES: Mapping[str, str] = MappingProxyType(
     {

@@ -1,13 +1,12 @@
-"""What the inner Skyspan is given besides the network: environment, trust, secrets, Terraform's override (pure)."""
+"""What the Skyspan inside a world is given besides the network: environment, secrets, Terraform's override (pure)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from ipaddress import IPv4Address
 from typing import Any
 
-from skyspan.rehearsal.awsserver import ACCOUNT_KEY
+from skyspan.rehearsal.cloud.server import ACCOUNT_KEY
 from skyspan.rehearsal.places import Places
 from skyspan.rehearsal.spec import GivenSecret, PublicKeyOf, Rehearsal
 
@@ -91,68 +90,3 @@ def secrets_document(rehearsal: Rehearsal, private_keys: Mapping[str, str]) -> s
             for name, secret in rehearsal.secrets.items()
         }
     )
-
-
-def images(rehearsal: Rehearsal) -> list[dict[str, Any]]:
-    """The machine images that the section adds, in the form of moto's own list."""
-    return [
-        {
-            "ami_id": f"ami-{number:017x}",
-            "name": image.name,
-            "description": image.name,
-            "owner_id": image.owner,
-            "architecture": image.architecture,
-            "hypervisor": "xen",
-            "image_type": "machine",
-            "platform": None,
-            "public": True,
-            "root_device_name": "/dev/xvda",
-            "root_device_type": "ebs",
-            "sriov": "simple",
-            "state": "available",
-            "virtualization_type": "hvm",
-            "creation_date": "2025-01-01T00:00:00.000Z",
-        }
-        for number, image in enumerate(rehearsal.aws.images if rehearsal.aws else (), start=1)
-    ]
-
-
-def resolver_settings(server: IPv4Address | None) -> str:
-    """A resolv.conf that asks the world's name server; or nobody, which fails at once."""
-    return f"nameserver {server or '127.0.0.1'}\noptions timeout:1 attempts:2\n"
-
-
-LOCALHOST = "127.0.0.1 localhost\n"
-
-
-def own_hosts(name: str) -> str:
-    """The /etc/hosts of a machine that asks a name server for all others."""
-    return f"{LOCALHOST}127.0.1.1 {name}\n"
-
-
-def zone(machines: Mapping[str, str], swapped: Mapping[str, str | None]) -> str:
-    """What the name server answers: the machines' addresses, or what was put in their place."""
-    answers = {**machines, **swapped}
-    return json.dumps({name.lower(): [address] for name, address in answers.items() if address is not None})
-
-
-def sshd_settings() -> str:
-    """The stand-ins' sshd_config: keys only, no look-ups, room for many connections at once."""
-    return """Port 22
-HostKey /etc/ssh/ssh_host_ed25519_key
-AuthorizedKeysFile /etc/ssh/authorized_keys
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-UseDNS no
-StrictModes no
-PidFile none
-PrintMotd no
-MaxStartups 100
-MaxSessions 100
-ClientAliveInterval 5
-ClientAliveCountMax 3
-AllowTcpForwarding yes
-Subsystem sftp internal-sftp
-"""

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from skyspan.rehearsal.names import answer
+from skyspan.rehearsal.underlay.nameserver import answer
 
 ZONE = {"gw.example.org": ["203.0.113.10"], "gw": ["203.0.113.11", "203.0.113.12"]}
 

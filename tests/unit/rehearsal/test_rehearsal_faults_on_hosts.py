@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from skyspan.model.error import UsageError
-from skyspan.rehearsal.acts import Act, Clock, Kill, Reboot, Renumber, Start, act
+from skyspan.rehearsal.faults.on_hosts import Act, Clock, Kill, Reboot, Renumber, Start, act
 from skyspan.rehearsal.spec import Rehearsal
 
 WORLD = Rehearsal.model_validate(

@@ -1,0 +1,1 @@
+"""What can go wrong in a world: between its sites, and on its hosts."""

@@ -1,0 +1,1 @@
+"""What the kernel keeps apart: namespaces from which nothing gets out, and control groups."""

@@ -1,0 +1,1 @@
+"""What runs on stand-ins from the start, besides sshd."""

@@ -1,0 +1,1 @@
+"""The networks between the stand-ins, and the names by which they know each other."""
