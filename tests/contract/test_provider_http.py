@@ -206,7 +206,7 @@ async def test_items_are_sent_changed_and_undone_one_by_one(world: ProviderWorld
         after = await provider.apply(wanted, change, world.writing())
         settled = await provider.plan(wanted, await provider.observe(wanted, world.reading()), world.reading())
         assert settled.action is Action.NONE
-        assert after.outputs["id"].value == {key: key for key in wanted.singles()}
+        assert after.outputs["id"].value == {key: key for key in wanted.singles}
         return [(resource.address.split(":")[0], resource.action.value) for resource in change.resources]
 
     first = await converge(devices(registry, r1="10.1.0.0/16", r2="10.2.0.0/16", r3="10.3.0.0/16"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from tests.support.dockerhost import ENV, IMAGE, DockerHost
 from tests.support.sshd import USER, Sshd
 
 from skyspan.contracts.host import Host
-from skyspan.model.change import Action
+from skyspan.model.change import Action, Change
 from skyspan.model.error import NotReadyError, SpecError, StageError, ToolMissingError
 from skyspan.model.secret import Secret
 from skyspan.providers.compose.provider import ComposeProvider
 from skyspan.providers.compose.spec import ComposeSpec
+from skyspan.providers.docker.provider import DockerProvider
+from skyspan.providers.docker.spec import DockerSpec
 from skyspan.testing.conformance.provider import ProviderCase
 from skyspan.testing.provider_world import ProviderWorld
 from skyspan.transports.local import LocalTransport
@@ -47,8 +49,8 @@ services:
     secrets: [token]
     volumes: ["data:/data"]
   prepare:
-    image: {IMAGE}
-    command: "true"
+    build: {{context: ., args: {{WORD: lab}}}}
+    command: "cat /context/prepared"
     network_mode: none
   idle:
     image: {IMAGE}
@@ -60,17 +62,14 @@ volumes:
 secrets:
   token: {{environment: TOKEN}}
 """,
+    "site/Dockerfile": f"FROM {IMAGE} AS first\nRUN echo one > /one\nFROM {IMAGE}\nARG WORD\nENV WORD=$WORD\n"
+    "COPY --from=first /one /one\nCOPY . /context/\n",
+    "site/.dockerignore": "www\n",
+    "site/prepared": "once\n",
     "site/web.env": "KIND=lab\n",
     "site/www/index.html": "hello\n",
     "elsewhere.txt": "not of the project\n",
 }
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[DockerHost]:
-    host = DockerHost.start()
-    yield host
-    host.close()
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def resources(change: Any) -> list[tuple[str, Action]]:
 
 async def refused(case: ProviderCase, kind: type[StageError], *words: str) -> None:
     with pytest.raises(kind) as caught:
-        await case.provider.apply(case.spec, await case.planned(), case.world.writing())
+        await case.provider.apply(case.spec, Change(Action.UPDATE, "tried"), case.world.writing())
     said = "\n".join(caught.value.record().values())
     assert not [word for word in words if word not in said], said
     assert "tok-77" not in said
@@ -140,6 +139,8 @@ async def test_a_project_goes_to_a_host_with_its_files(world: ProviderWorld, dae
     assert daemon.run("exec", "sk-test-site-asking-1", "cat", "/run/secrets/token") == TOKEN.reveal()
     assert daemon.run("exec", "sk-test-site-web-1", "sh", "-c", "echo $KIND") == "lab"
     assert not (store / "elsewhere.txt").exists(), "only what the project names goes with it"
+    inside = daemon.run("run", "--rm", "--network", "none", "sk-test-site-prepare", "ls", "-A", "/context").split()
+    assert sorted(inside) == [".dockerignore", "Dockerfile", "compose.yml", "prepared", "web.env"], "nothing of ours"
 
     # A file that one service mounts: that service, and no other, is made anew.
     kept = started(daemon, "asking")
@@ -149,6 +150,14 @@ async def test_a_project_goes_to_a_host_with_its_files(world: ProviderWorld, dae
     await case.settle()
     assert started(daemon, "asking") == kept
     assert daemon.run("exec", "sk-test-site-asking-1", "wget", "-q", "-O", "-", "http://web/") == "hello again"
+
+    # A file that an image is built from: the image is built anew, and the one of before goes.
+    kept, images = started(daemon, "web"), daemon.state()["images"]
+    (world.folder / "site/prepared").write_text("twice\n")
+    assert resources(await case.planned()) == [("service prepare", Action.REPLACE)]
+    await case.settle()
+    assert (daemon.run("logs", "sk-test-site-prepare-1"), started(daemon, "web")) == ("twice", kept)
+    assert (len(daemon.state()["images"]), daemon.state()["images"] != images) == (len(images), True)
 
     # One that was killed is named, and brought back without touching the others; one that was removed, too.
     kept = started(daemon, "web")
@@ -172,6 +181,26 @@ async def test_a_project_goes_to_a_host_with_its_files(world: ProviderWorld, dae
     assert daemon.state() == before
     assert not store.exists()
     assert "tok-77" not in world.report.said() + "".join(command.display() for command in world.commands)
+
+
+async def test_an_image_is_built_on_a_host_from_a_folder_that_goes_there(
+    world: ProviderWorld, daemon: DockerHost
+) -> None:
+    before = daemon.state()
+    web = {
+        "build": {"context": "site", "args": {"WORD": "there"}},
+        "command": ["sh", "-c", "ls -A /context; echo $WORD"],
+        "oneshot": True,
+        "network_mode": "none",
+    }
+    engine = {"endpoint": daemon.endpoint}
+    spec = DockerSpec.model_validate({"host": "lab", "engine": engine, "containers": {"web": web}, "pull": "never"})
+    case = ProviderCase(DockerProvider(), spec, spec, world, daemon.state)
+    await case.settle()
+    said = daemon.run("logs", "proof-stage-web").split()
+    assert said == [".dockerignore", "Dockerfile", "compose.yml", "prepared", "web.env", "there"]
+    await case.destroy()
+    assert daemon.state() == before
 
 
 async def test_trouble_with_a_project_is_named(world: ProviderWorld, daemon: DockerHost) -> None:

@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.dockerhost import ENV, IMAGE, DockerHost
+from tests.support.dockerhost import ENV, IMAGE, DockerHost, busybox_image
+from tests.support.registry import publish, serving
 
-from skyspan.model.change import Action
-from skyspan.model.error import CredentialsError, NotReadyError, SpecError, StageError, UnreachableError
+from skyspan.model.change import Action, Change
+from skyspan.model.error import (
+    CredentialsError,
+    NotReadyError,
+    SpecError,
+    StageError,
+    ToolFailedError,
+    UnreachableError,
+)
 from skyspan.model.secret import Secret
 from skyspan.providers.docker.provider import DockerProvider
 from skyspan.providers.docker.spec import DockerSpec
@@ -84,7 +92,7 @@ def started(daemon: DockerHost, name: str) -> str:
 
 async def refused(case: ProviderCase, kind: type[StageError], *words: str) -> StageError:
     with pytest.raises(kind) as caught:
-        await case.provider.apply(case.spec, await case.planned(), case.world.writing())
+        await case.provider.apply(case.spec, Change(Action.UPDATE, "tried"), case.world.writing())
     said = "\n".join(caught.value.record().values())
     assert not [word for word in words if word not in said], said
     assert TOKEN.reveal() not in said
@@ -217,6 +225,111 @@ async def test_what_cannot_be_is_refused_before_anything_is_touched(world: Provi
     gone = case_of(world, daemon, containers={"web": {**sick, "command": "sh -c 'echo bye; exit 7'"}}, **none)
     await refused(gone, NotReadyError, "it ended with status 7", "bye")
     await gone.destroy()
+    assert daemon.state() == before
+
+
+DOCKERFILE = f"""
+FROM {IMAGE} AS first
+RUN echo $PATH > /made
+FROM {IMAGE}
+ARG WORD
+COPY --from=first /made /made
+COPY page.html /www/
+ENV WORD=$WORD
+"""
+
+
+async def test_an_image_is_built_from_a_folder_and_goes_with_the_stage(
+    world: ProviderWorld, daemon: DockerHost
+) -> None:
+    context = world.folder / "app"
+    context.mkdir()
+    for name, text in {
+        "Dockerfile": DOCKERFILE,
+        "page.html": "one\n",
+        ".dockerignore": "*.log\n",
+        "a.log": "x",
+    }.items():
+        (context / name).write_text(text)
+    before = daemon.state()
+    build = {"context": "app", "args": {"WORD": "hello there"}}
+    web = {"build": build, "command": "sleep 1000", "stop_timeout": 0, "network_mode": "none"}
+    beside = {**web, "image": IMAGE, "build": None}
+    none: dict[str, Any] = {"networks": {}, "volumes": {}}
+    case = case_of(world, daemon, containers={"web": web, "beside": beside}, **none)
+    plan = await case.planned()
+    assert [(item.address, item.note) for item in plan.resources][:1] == [("image web", "built from app")]
+    await case.settle()
+    shown = daemon.run("exec", "proof-stage-web", "sh", "-c", "cat /made /www/page.html; echo $WORD")
+    assert shown.splitlines()[1:] == ["one", "hello there"]
+    kept = started(daemon, "beside")
+
+    # What is ignored changes nothing; what is not makes the image anew, and the container that runs it.
+    (context / "a.log").write_text("y")
+    assert (await case.planned()).action is Action.NONE
+    (context / "page.html").write_text("two\n")
+    assert [item.address for item in (await case.planned()).resources] == ["image web", "container web"]
+    others = daemon.run("images", "--quiet", "localhost/skyspan/proof-stage")
+    await case.settle()
+    assert daemon.run("exec", "proof-stage-web", "cat", "/www/page.html") == "two"
+    assert started(daemon, "beside") == kept
+    now = daemon.run("images", "--quiet", "localhost/skyspan/proof-stage")
+    assert (len(now.split()), now != others) == (1, True), "the image of before is gone"
+
+    # A build that fails says why, and leaves what runs alone, and nothing behind.
+    images = daemon.state()["images"]
+    running = started(daemon, "web")
+    (context / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo one > /one\nRUN echo no luck >&2; exit 7\n")
+    await refused(case, ToolFailedError, "building the image of container web", "no luck", "non-zero code: 7")
+    (context / "Dockerfile").write_text("FROM nowhere.invalid/x:1\n")
+    await refused(case, UnreachableError, "nowhere.invalid")
+    (context / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY absent /\n")
+    await refused(case, SpecError, "absent")
+    assert (daemon.state()["images"], started(daemon, "web")) == (images, running)
+
+    # Somebody's image that is made from ours is not ours, though it has its labels.
+    daemon.run("build", "-q", "-t", "others:1", "-", given=f"FROM {images_of(daemon)[0]}\nLABEL more=yes\n".encode())
+    await case.destroy()
+    assert daemon.run("images", "--quiet", "others:1")
+    daemon.run("image", "rm", "others:1")
+    assert daemon.state() == before
+
+
+def images_of(daemon: DockerHost) -> list[str]:
+    return daemon.run("images", "--format", "{{.Repository}}:{{.Tag}}", "localhost/skyspan/proof-stage").split()
+
+
+async def test_images_are_fetched_when_they_are_to_be(world: ProviderWorld, daemon: DockerHost, tmp_path: Path) -> None:
+    before = daemon.state()
+    none: dict[str, Any] = {"networks": {}, "volumes": {}}
+    with serving(tmp_path / "registry", daemon.namespace) as registry:
+        publish(registry.folder, "lab/node", "1", busybox_image(more={"version": "one"}))
+        image = f"{registry.host}/lab/node:1"
+        node = {"image": image, "command": "sleep 1000", "stop_timeout": 0, "network_mode": "none"}
+        first = case_of(world, daemon, containers={"web": node, "beside": node}, pull="missing", **none)
+        await first.settle()
+        assert registry.asked == ["lab/node:1"], "each image is asked for once"
+
+        # What is there is not asked for again, whatever the registry has by now; `always` asks.
+        publish(registry.folder, "lab/node", "1", busybox_image(more={"version": "two"}))
+        changed = {"web": {**node, "env": {"MORE": "yes"}}, "beside": node}
+        second = case_of(world, daemon, containers=changed, pull="missing", **none)
+        await second.settle()
+        assert (daemon.run("exec", "proof-stage-web", "cat", "/version"), len(registry.asked)) == ("one", 1)
+        third = case_of(world, daemon, containers={"web": node, "beside": node}, pull="always", **none)
+        await third.settle()
+        for name in ("web", "beside"):
+            assert daemon.run("exec", f"proof-stage-{name}", "cat", "/version") == "two"
+
+        gone = {"web": {**node, "image": f"{registry.host}/lab/node:none"}}
+        await refused(case_of(world, daemon, containers=gone, pull="missing", **none), SpecError, "lab/node:none")
+    silent = {"web": {**node, "image": image.replace(":1", ":2")}}
+    late = case_of(world, daemon, containers=silent, pull="missing", **none)
+    await refused(late, UnreachableError, "a registry does not answer", registry.host, "docker load")
+    await third.destroy()
+    for one in daemon.state()["images"]:
+        if one not in before["images"]:
+            daemon.run("image", "rm", "-f", one[0])
     assert daemon.state() == before
 
 

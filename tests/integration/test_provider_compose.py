@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.dockerhost import ENV, IMAGE, DockerHost
+from tests.support.dockerhost import IMAGE, DockerHost
 
 from skyspan.model.secret import Secret
 from skyspan.providers.compose.provider import ComposeProvider
@@ -17,21 +16,6 @@ from skyspan.testing.provider_world import ProviderWorld
 from skyspan.transports.local import LocalTransport
 
 SECRET = Secret('pass "word"/+=&')
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[DockerHost]:
-    host = DockerHost.start()
-    yield host
-    host.close()
-
-
-@pytest.fixture
-async def here(daemon: DockerHost) -> AsyncIterator[LocalTransport]:
-    daemon.clear()
-    transport = LocalTransport(ENV)
-    yield transport
-    await transport.close()
 
 
 @pytest.mark.integration

@@ -109,6 +109,11 @@ class DockerHost:
     def endpoint(self) -> str:
         return f"unix://{self.folder}/docker.sock"
 
+    @property
+    def namespace(self) -> str:
+        """The network namespace that the daemon is in."""
+        return f"/proc/{self._daemon()}/ns/net"
+
     def begin(self) -> None:
         """Start the daemon on what its folder holds, and wait for it."""
         argv = [

@@ -7,17 +7,27 @@ import io
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Shape(StrEnum):
+    """What an entry of an archive is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file by its path in the archive, with its permissions and owner."""
+    """A file by its path in the archive, with its permissions and owner; the `content` of a link is where it leads."""
 
     path: str
-    content: bytes = field(repr=False)
+    content: bytes = field(default=b"", repr=False)
     mode: int = 0o644
     uid: int = 0
     gid: int = 0
+    shape: Shape = Shape.FILE
 
 
 def archived(entries: Iterable[Entry]) -> bytes:
@@ -26,8 +36,14 @@ def archived(entries: Iterable[Entry]) -> bytes:
     with tarfile.open(fileobj=told, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for entry in entries:
             info = tarfile.TarInfo(entry.path)
-            info.size, info.mode, info.uid, info.gid = len(entry.content), entry.mode, entry.uid, entry.gid
-            archive.addfile(info, io.BytesIO(entry.content))
+            info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
+            if entry.shape is Shape.FILE:
+                info.size = len(entry.content)
+                archive.addfile(info, io.BytesIO(entry.content))
+                continue
+            info.type = tarfile.DIRTYPE if entry.shape is Shape.FOLDER else tarfile.SYMTYPE
+            info.linkname = entry.content.decode(errors="surrogateescape")
+            archive.addfile(info)
     return told.getvalue()
 
 

@@ -103,7 +103,10 @@ def test_every_file_that_a_compose_file_names_is_found() -> None:
                     "./www:/www:ro", "data:/data", "/abs:/abs", "${DIR:-conf}/x:/x", "${NOBODY}/x:/x",
                     {"type": "bind", "source": "./long", "target": "/l"}, {"type": "volume", "source": "data"},
                 ],
-                "build": {"context": "./image"},
+                "build": {
+                    "context": "./image", "dockerfile": "../Own",
+                    "additional_contexts": {"more": "./more", "other": "service:other"},
+                },
                 "extends": {"file": "base.yml", "service": "web"},
             },
             "other": {"build": ".", "env_file": "${NAME}.env", "volumes": ["~/x:/x"]},
@@ -112,9 +115,11 @@ def test_every_file_that_a_compose_file_names_is_found() -> None:
         "secrets": {"three": {"file": "./$NAME.txt"}},
     }  # fmt: skip
     assert sorted(references(document, {"NAME": "lab"}), key=lambda one: one.path) == [
-        Reference("."), Reference("./image"), Reference("./lab.txt"), Reference("./long"), Reference("./one.conf"),
-        Reference("./www"), Reference("a.env"), Reference("b.env"), Reference("b.yml", compose=True),
-        Reference("base.yml", compose=True), Reference("c.env"), Reference("conf/x"), Reference("lab.env"),
+        Reference(".", dockerfile="Dockerfile"), Reference("./image", dockerfile="../Own"),
+        Reference("./image/../Own"), Reference("./lab.txt"), Reference("./long"), Reference("./more"),
+        Reference("./one.conf"), Reference("./www"), Reference("a.env"), Reference("b.env"),
+        Reference("b.yml", compose=True), Reference("base.yml", compose=True), Reference("c.env"),
+        Reference("conf/x"), Reference("lab.env"),
         Reference("more/a.yml", compose=True),
     ]  # fmt: skip
 
@@ -150,6 +155,24 @@ def test_a_bundle_holds_what_the_project_names_and_nothing_else(tmp_path: Path) 
     assert entries[".skyspan-override.json"].mode == 0o600
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(made.packed({}, ship=False).reveal()))) as archive:
         assert not archive.getnames(), "what is read where it is goes nowhere"
+
+
+def test_what_only_a_build_needs_goes_with_it_but_for_what_it_ignores(tmp_path: Path) -> None:
+    text = "services: {web: {build: ./app}, db: {build: {context: ./both}, volumes: ['./both:/b']}}\n"
+    context = {"Dockerfile": "FROM scratch\n", ".dockerignore": "*.log\n", "main.py": "x", "a.log": "x"}
+    write(
+        tmp_path,
+        {"compose.yml": text, **{f"{top}/{name}": one for top in ("app", "both") for name, one in context.items()}},
+    )
+    made = bundle(spec(host="lab"), tmp_path)
+    both = tuple(sorted(f"both/{name}" for name in context))
+    assert made.shipped() == ("app/.dockerignore", "app/Dockerfile", "app/main.py", *both, "compose.yml")
+    assert made.shipped(contexts=False) == (*both, "compose.yml")
+    before = made.contents()
+    write(tmp_path, {"app/a.log": "y"})
+    assert made.contents() == before
+    write(tmp_path, {"app/main.py": "y"})
+    assert {name for name in before if before[name] != made.contents()[name]} == {"app"}
 
 
 def test_contents_tell_when_a_file_changes_comes_or_goes(tmp_path: Path) -> None:
@@ -212,6 +235,31 @@ def test_a_service_is_another_one_when_its_settings_or_files_are_and_not_when_it
     more = json.loads(json.dumps(MODEL))
     more["services"]["many"]["deploy"]["replicas"] = 5
     assert project(more).services["many"].digest == one.services["many"].digest
+
+
+def test_a_service_that_is_built_is_another_one_when_its_context_is() -> None:
+    build = {"context": "/t/1/app", "dockerfile": "../Own", "additional_contexts": {"more": "/t/1/more"}}
+    model = {
+        "name": "site",
+        "services": {"web": {"build": build}, "db": {"image": "lab/db:1", "build": {"context": "/x"}}},
+    }
+    first = project(model)
+    assert (first.built, first.built_tags) == (("site-web", "lab/db:1"), ("site-web:latest", "lab/db:1"))
+    read: list[str] = []
+
+    def content(path: str) -> str:
+        read.append(path)
+        return ""
+
+    parse_project(json.dumps(model), "/t/1", spec(), content, b"key")
+    assert read == ["app", "Own", "more"], "a context elsewhere is nobody's business"
+    second = project(model, told="another")
+    changed = [name for name in first.services if first.services[name].digest != second.services[name].digest]
+    assert changed == ["web"]
+    assert Project.restore(json.loads(json.dumps(first.record()))) == first
+    override = json.loads(first.override(OURS).reveal())
+    assert override["services"]["web"]["build"] == {"labels": {"skyspan.image": OURS}}
+    refuse_missing(first, Look("20", (1, 41)), "here", pull="never")
 
 
 def test_files_of_this_machine_are_not_looked_for_behind_a_network() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +23,12 @@ from skyspan.model.error import (
 from skyspan.model.secret import Secret
 from skyspan.providers.dockerengine import facts
 from skyspan.providers.dockerengine.commands import NO_DOCKER, Sight, look
-from skyspan.providers.dockerengine.engine import Where
+from skyspan.providers.dockerengine.engine import Engine, Where
 from skyspan.providers.dockerengine.failure import failed, refuse_old
 from skyspan.providers.dockerengine.parse import Attachment, Container, Look, Published, parse_look
-from skyspan.providers.dockerengine.ready import Verdict, judge, steady
+from skyspan.providers.dockerengine.ready import Verdict, judge, steady, until_ready
 from skyspan.providers.dockerengine.spec import EngineSettings
+from skyspan.testing.provider_world import ProviderWorld, ScriptedTransport, SteppingClock
 
 VERSION = json.dumps({"Client": {"Version": "28.2.2"}, "Server": {"Version": "20.10.24", "ApiVersion": "1.41"}})
 
@@ -109,11 +111,17 @@ def test_a_daemon_that_did_not_answer_is_no_look() -> None:
 
 
 def test_a_look_is_one_command_that_only_reads() -> None:
-    sight = Sight(("one-web",), ("x:1", "x:1"), ("lab",), volumes=True)
+    sight = Sight(("one-web",), ("x:1", "x:1"), ("lab",), more=("volumes",))
     command = look(("-H", "unix:///x y.sock"), "skyspan.stage=default/one/web", "default/one/web", sight)
     assert command.effect.value == "read"
     assert "command docker -H 'unix:///x y.sock' \"$@\"" in str(command.argv[2])
-    assert command.argv[4:9] == ("skyspan.stage=default/one/web", "one-web", "x:1", "lab", "volumes")
+    assert command.argv[4:9] == (
+        "skyspan.stage=default/one/web",
+        "one-web",
+        "x:1",
+        "lab",
+        "containers networks images volumes",
+    )
 
 
 def test_what_was_not_asked_for_is_empty() -> None:
@@ -143,6 +151,22 @@ def test_what_was_not_asked_for_is_empty() -> None:
         ("Bind for 0.0.0.0:8080 failed: port is already allocated", SpecError, "0.0.0.0:8080"),
         ("listen tcp4 0.0.0.0:53: bind: address already in use", SpecError, "a port is taken"),
         ('Conflict. The container name "/aa" is already in use by container "3bf"', SpecError, "/aa"),
+        (
+            'Error response from daemon: Get "https://reg:5000/v2/": dial tcp: connection refused',
+            UnreachableError,
+            "reg:50",
+        ),
+        (
+            'failed to do request: Head "https://reg/v2/x/manifests/1": x509: unknown',
+            UnreachableError,
+            "registry does not",
+        ),
+        ('Get "https://reg/v2/x/manifests/1": no basic auth credentials', CredentialsError, "docker login"),
+        ("denied: requested access to the resource is denied", CredentialsError, "docker login"),
+        ("exec /x: permission denied: unknown", ToolFailedError, "exit status 1"),
+        ("dockerfile parse error line 1: unknown instruction: NONSENSE", SpecError, "NONSENSE"),
+        ("COPY failed: file not found in build context: stat absent: file does not exist", SpecError, "absent"),
+        ("The command '/bin/sh -c false' returned a non-zero code: 1", ToolFailedError, "exit status 1"),
         ("write /var/lib/docker/x: no space left on device", NotReadyError, "disk is full"),
         ("something that nobody foresaw", ToolFailedError, "exit status 1"),
     ],
@@ -205,6 +229,36 @@ def test_a_container_without_a_check_is_up_when_it_stayed_up_between_two_looks()
     assert not steady(seen(container()), seen(container(started_at="t2", restarts=1)), {"web": False})
     assert steady(None, seen(container(health="healthy")), {"web": False}), "a health check tells more than two looks"
     assert steady(None, seen(container(state="exited")), {"web": True})
+
+
+WAITS = [
+    # What each look finds, whether it ends, and which looks saw everything.
+    ([container(), container()], False, [False, True]),
+    ([container(health="starting"), container(health="starting"), container(health="healthy")], False, [False] * 3),
+    ([container(), container(started_at="t2"), container(started_at="t2")], False, [False, True, True]),
+    ([container(), container(state="exited")], True, [True, False]),
+    ([container(state="exited")], True, [True]),
+]
+
+
+@pytest.mark.parametrize(("found", "ends", "asked"), WAITS)
+async def test_a_wait_looks_at_containers_alone_until_it_may_be_over(
+    tmp_path: Path, found: list[Container], ends: bool, asked: list[bool]
+) -> None:
+    clock = SteppingClock()
+    ctx = ProviderWorld(tmp_path, {None: ScriptedTransport()}, clock=clock).writing()
+    looks: list[bool] = []
+
+    async def glance(everything: bool) -> Look:
+        looks.append(everything)
+        return Look("", (0, 0), (found[min(len(looks), len(found)) - 1],))
+
+    engine = Engine(Where(), (), ctx, frozenset())
+    seen = await until_ready(engine, {"web": ends}, 20, glance, ctx)
+    # What is returned saw everything, be it one look more than it took to become ready.
+    assert (looks[: len(asked)], looks[-1], len(looks) - len(asked) <= 1) == (asked, True, True)
+    assert seen.containers == (found[-1],)
+    assert len(clock.slept) == len(found) - 1, "a look more than needed is made without a pause"
 
 
 def test_a_published_port_is_where_it_can_be_reached() -> None:

@@ -16,11 +16,13 @@ from pydantic import ValidationError
 from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, SpecError
 from skyspan.model.secret import Secret
-from skyspan.providers.docker.commands import make_container, mend_container
-from skyspan.providers.docker.compare import differences, refuse_collisions, refuse_missing_images
+from skyspan.providers.docker.building import wanted_images
+from skyspan.providers.docker.commands import build, make_container, mend_container
+from skyspan.providers.docker.compare import differences, refuse_collisions
 from skyspan.providers.docker.spec import DockerSpec
 from skyspan.providers.docker.wanted import Wanted, wanted
 from skyspan.providers.dockerengine.parse import DIGEST, KEY, OWNER, Attachment, Container, Look, Network
+from skyspan.providers.dockerengine.refusing import refuse_missing_images
 from skyspan.testing.provider_world import ProviderWorld, ScriptedTransport
 
 OURS = "default/proof/stage"
@@ -32,7 +34,8 @@ def spec(web: dict[str, Any] | None = None, **settings: Any) -> DockerSpec:
 
 def asked(tmp_path: Path, web: dict[str, Any] | None = None, **settings: Any) -> Wanted:
     ctx = ProviderWorld(tmp_path, {None: ScriptedTransport()}).reading()
-    return wanted(spec(web, **settings), ctx, {"page": b"hello"}, b"key")
+    asking = spec(web, **settings)
+    return wanted(asking, ctx, {"page": b"hello"}, wanted_images(asking, ctx, b"key"), b"key")
 
 
 def there(one: Wanted, **changes: Any) -> Look:
@@ -86,6 +89,12 @@ def found(one: Wanted, seen: Look) -> list[tuple[str, Action]]:
         ({}, {"networks": {"lab": {"subnet": "10.8.0.0/24", "gateway": "10.9.0.1"}}}, "not in the network"),
         ({}, {"host": "lab", "engine": {"endpoint": "tcp://192.0.2.7:2376"}}, "two places"),
         ({"image": "-rm"}, {}, "pattern"),
+        ({"build": "app"}, {}, "an `image` or what is made by `build`"),
+        ({"image": None}, {}, "an `image` or what is made by `build`"),
+        ({"image": None, "build": "../app"}, {}, "not in the composition"),
+        ({"image": None, "build": {"dockerfile": "/etc/x"}}, {}, "not in the context"),
+        ({"image": None, "build": {"args": {"A B": "x"}}}, {}, "argument of a build"),
+        ({"image": None, "build": {"args": {"KEY": Secret("hidden")}}}, {}, "a secret cannot be one"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_the_reason(
@@ -158,7 +167,7 @@ def test_a_digest_changes_with_the_settings_a_file_or_a_network_and_never_shows_
     ]
     assert len({plain, *(one.containers["web"].digest for one in others)}) == 4
     ctx = ProviderWorld(tmp_path, {}).reading()
-    assert wanted(spec({"networks": ["lab"]}, **net), ctx, {}, b"other").containers["web"].digest != plain
+    assert wanted(spec({"networks": ["lab"]}, **net), ctx, {}, {}, b"other").containers["web"].digest != plain
 
 
 def test_a_path_of_the_composition_is_not_looked_for_on_a_host(tmp_path: Path) -> None:
@@ -209,7 +218,7 @@ def test_what_is_no_longer_asked_for_goes_and_its_data_only_by_wish(tmp_path: Pa
     other = {"containers": {"db": {"image": "x:1"}}}
     ctx = ProviderWorld(tmp_path, {}).reading()
     for wish, more in ((False, []), (True, [("volume proof-stage-data", Action.DESTROY)])):
-        after = wanted(DockerSpec.model_validate({**other, "remove_volumes": wish}), ctx, {}, b"key")
+        after = wanted(DockerSpec.model_validate({**other, "remove_volumes": wish}), ctx, {}, {}, b"key")
         assert found(after, there(before)) == [
             ("network lab", Action.DESTROY),
             *more,
@@ -251,4 +260,64 @@ def test_what_has_to_be_there_already_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError, match="external network lab"):
         refuse_collisions(one, Look("20", (1, 41)), "here")
     with pytest.raises(SpecError, match="x:1"):
-        refuse_missing_images(one, Look("20", (1, 41), images={"x:1": ""}), "here")
+        refuse_missing_images(one.images, Look("20", (1, 41), images={"x:1": ""}), "here")
+
+
+def context(tmp_path: Path, **more: str) -> Path:
+    """A composition with the context `app`."""
+    folder = tmp_path / "composition/app"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in {
+        "Dockerfile": "FROM scratch\nCOPY . /\n",
+        ".dockerignore": "*.log\n",
+        "page": "x",
+        **more,
+    }.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+BUILT = {"image": None, "build": {"context": "app", "args": {"PORT": 80, "QUICK": True}, "target": "last"}}
+
+
+def test_an_image_is_built_from_its_context_and_called_by_what_is_in_it(tmp_path: Path) -> None:
+    folder = context(tmp_path, **{"a.log": "x"})
+    first = asked(tmp_path, BUILT)
+    image = first.built[first.containers["web"].image]
+    assert image.name.startswith("localhost/skyspan/proof-stage:")
+    assert (image.names, first.others_images) == ((".dockerignore", "Dockerfile", "page"), ())
+    command = build(("-H", "x"), first.owner, image, context=image.packed(), fresh=True)
+    words = command.argv[2]
+    assert isinstance(words, str)
+    assert "--build-arg=PORT=80 --build-arg=QUICK=true --target last --pull -f" in words
+    assert f"-t {image.name} --label skyspan.image={OURS}" in words
+    assert isinstance(command.stdin, bytes)
+    with tarfile.open(fileobj=io.BytesIO(command.stdin)) as archive:
+        assert archive.getnames() == [".dockerignore", "Dockerfile", "page"]
+    here = build((), first.owner, image)
+    assert (here.stdin, str(folder) in str(here.argv[2]), "--pull" in str(here.argv[2])) == (b"", True, False)
+
+    (folder / "a.log").write_text("what is ignored changes nothing")
+    assert asked(tmp_path, BUILT).images == first.images
+    (folder / "page").write_text("y")
+    assert asked(tmp_path, BUILT).images != first.images
+    assert asked(tmp_path, {**BUILT, "build": {"context": "app", "args": {"PORT": 81}}}).images != first.images
+
+
+def test_a_build_that_is_asked_for_shows_in_a_plan_until_its_image_is_there(tmp_path: Path) -> None:
+    context(tmp_path)
+    one = asked(tmp_path, BUILT, containers={"web": BUILT, "twin": BUILT})
+    (name,) = one.built
+    assert found(one, replace(there(one), images={name: ""})) == [("image web", Action.CREATE)]
+    assert found(one, replace(there(one), images={name: "sha256:1"})) == []
+
+
+def test_a_context_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no folder 'app'"):
+        asked(tmp_path, BUILT)
+    folder = context(tmp_path, **{".dockerignore": "[\n"})
+    with pytest.raises(SpecError, match=r"dockerignore .* cannot be read: '\['"):
+        asked(tmp_path, BUILT)
+    (folder / "Dockerfile").unlink()
+    with pytest.raises(SpecError, match="no Dockerfile 'Dockerfile' in 'app'"):
+        asked(tmp_path, BUILT)

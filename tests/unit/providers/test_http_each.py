@@ -15,7 +15,7 @@ NODES = [{"name": "r1", "ipv4": "10.0.0.1", "ports": [1, 2]}, {"name": "r 2", "i
 
 
 def singles(**settings: Any) -> dict[str, HttpSpec]:
-    return HttpSpec.model_validate(settings).singles()
+    return HttpSpec.model_validate(settings).singles
 
 
 def test_items_are_called_by_their_name_or_id_or_what_they_are() -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import io
 import json
-import os
 import posixpath
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -19,8 +15,11 @@ import yaml
 from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.model.value import revealed
+from skyspan.providers import trees
+from skyspan.providers.archive import Entry, archived
 from skyspan.providers.compose.references import references
 from skyspan.providers.compose.spec import ComposeSpec
+from skyspan.providers.dockerengine import ignoring
 
 USUAL = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 """What a Compose file is called where nobody says so, in Compose's own order."""
@@ -34,73 +33,56 @@ class Bundle:
     """What a project is made of. Paths are relative to the composition's folder.
 
     `files` are the Compose files, first to last; `inline` is the text of one that has no file; `named` are files and
-    folders that they name, and that exist; `base` is the folder that their own paths are relative to.
+    folders that they name, and that exist; `base` is the folder that their own paths are relative to. `contexts` are
+    those of `named` that only builds need, each with its Dockerfiles.
     """
 
     folder: Path
     files: tuple[str, ...]
     base: str
     named: tuple[str, ...]
+    contexts: Mapping[str, tuple[str, ...]]
     inline: Secret | None = None
 
     def content(self, path: str) -> str:
         """A digest of a file or of all that is in a folder; empty where there is none."""
-        total = hashlib.blake2b(digest_size=32)
-        found = False
-        for name, file in _walk(self.folder, path):
-            found = True
-            said = str(file.readlink()).encode() if file.is_symlink() else file.read_bytes()
-            total.update(f"{name}\0{file.lstat().st_mode & 0o777:o}\0".encode())
-            total.update(hashlib.blake2b(said).digest())
-        return total.hexdigest() if found else ""
+        return trees.content(self._walk(path))
 
     def contents(self) -> dict[str, str]:
         """The digest of everything, by path."""
         return {path: self.content(path) for path in (*self.files, *self.named)}
 
-    def packed(self, generated: Mapping[str, Secret], *, ship: bool) -> Secret:
-        """A tar archive in base64 with the generated files and, with `ship`, all others; readable by their owner."""
-        told = io.BytesIO()
-        with tarfile.open(fileobj=told, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            if ship:
-                self._add_all(archive)
-            extra = {INLINE: self.inline} if self.inline is not None else {}
-            for name, text in {**extra, **generated}.items():
-                info = tarfile.TarInfo(name)
-                content = text.reveal().encode()
-                info.size, info.mode = len(content), 0o600
-                archive.addfile(info, io.BytesIO(content))
-        return Secret(base64.encodebytes(told.getvalue()).decode())
+    def packed(self, generated: Mapping[str, Secret], *, ship: bool, contexts: bool = True) -> Secret:
+        """A tar archive in base64 with the generated files, readable by their owner, and, with `ship`, all others; of
+        what only builds need, nothing without `contexts`."""
+        extra = {INLINE: self.inline} if self.inline is not None else {}
+        archive = archived(
+            [
+                *(trees.entries(self.folder, self.shipped(contexts=contexts)) if ship else ()),
+                *(Entry(name, text.reveal().encode(), 0o600) for name, text in {**extra, **generated}.items()),
+            ]
+        )
+        return Secret(base64.encodebytes(archive).decode())
 
-    def shipped(self) -> tuple[str, ...]:
+    def shipped(self, *, contexts: bool = True) -> tuple[str, ...]:
         """The paths of all files that `packed` adds with `ship`."""
-        paths = {name for path in (*self.files, *self.named) for name, _ in _walk(self.folder, path)}
-        return tuple(sorted(paths))
+        wanted = (path for path in (*self.files, *self.named) if contexts or path not in self.contexts)
+        return tuple(sorted({name for path in wanted for name, _ in self._walk(path)}))
 
-    def _add_all(self, archive: tarfile.TarFile) -> None:
-        names = self.shipped()
-        parents = {str(parent) for name in names for parent in PurePosixPath(name).parents} - {"."}
-        for name in sorted({*parents, *names}):
-            info = archive.gettarinfo(self.folder / name, name)
-            info.uid = info.gid = 0
-            info.uname = info.gname = ""
-            info.mtime = 0
-            if info.isreg():
-                with (self.folder / name).open("rb") as file:
-                    archive.addfile(info, file)
-            else:
-                archive.addfile(info)
+    def _walk(self, path: str) -> Iterator[tuple[str, Path]]:
+        dockerfiles = self.contexts.get(path)
+        left_out = ignoring.of_context(self.folder / path, *dockerfiles) if dockerfiles is not None else None
+        return trees.walk(self.folder, path, left_out)
 
 
 def bundle(spec: ComposeSpec, folder: Path) -> Bundle:
     """The files of a project; raises SpecError for Compose files that are not there or are no YAML."""
     if spec.inline is not None:
         text = json.dumps(revealed(spec.inline))
-        named = _named({"": spec.inline}, spec, folder)
-        return Bundle(folder, (), "", named, Secret(text))
+        return Bundle(folder, (), "", *_named({"": spec.inline}, spec, folder), inline=Secret(text))
     files = spec.files or _usual(folder)
     documents = {name: _document(folder, name) for name in files}
-    return Bundle(folder, files, posixpath.dirname(files[0]), _named(documents, spec, folder))
+    return Bundle(folder, files, posixpath.dirname(files[0]), *_named(documents, spec, folder))
 
 
 def _usual(folder: Path) -> tuple[str, ...]:
@@ -140,12 +122,17 @@ def _tagged(loader: _Loader, suffix: str, node: yaml.Node) -> Any:
 _Loader.add_multi_constructor("!", _tagged)
 
 
-def _named(documents: Mapping[str, Mapping[str, Any]], spec: ComposeSpec, folder: Path) -> tuple[str, ...]:
-    """What the documents name, and what those name, as far as it exists."""
+def _named(
+    documents: Mapping[str, Mapping[str, Any]], spec: ComposeSpec, folder: Path
+) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
+    """What the documents name, and what those name, as far as it exists; and which of it are contexts of builds alone,
+    with their Dockerfiles."""
     variables = {name: str(revealed(value)) for name, value in spec.variables.items()}
     first = next(iter(documents))
     base = posixpath.dirname(first)
     found = dict.fromkeys(spec.ship)
+    contexts: dict[str, list[str]] = {}
+    whole = set(spec.ship)
     settings = posixpath.join(base, ".env")
     if (folder / settings).is_file():
         found[settings] = None
@@ -166,22 +153,12 @@ def _named(documents: Mapping[str, Mapping[str, Any]], spec: ComposeSpec, folder
             if not (folder / path).exists():
                 continue
             found[path] = None
+            if reference.dockerfile:
+                contexts.setdefault(path, []).append(reference.dockerfile)
+            else:
+                whole.add(path)
             if reference.compose and path not in read and (folder / path).is_file():
                 read.add(path)
                 waiting.append((posixpath.dirname(path), _document(folder, path)))
-    return tuple(path for path in found if path not in documents)
-
-
-def _walk(folder: Path, path: str) -> Iterator[tuple[str, Path]]:
-    """Files and links below a path, in a fixed order, by name relative to the folder."""
-    start = folder / path
-    if start.is_file() or start.is_symlink():
-        yield posixpath.normpath(path), start
-    elif start.is_dir():
-        for parent, folders, files in os.walk(start):
-            folders.sort()
-            links = [name for name in folders if (Path(parent) / name).is_symlink()]
-            for name in sorted([*files, *links]):
-                file = Path(parent) / name
-                if file.is_symlink() or file.is_file():
-                    yield posixpath.normpath(file.relative_to(folder).as_posix()), file
+    named = tuple(path for path in found if path not in documents)
+    return named, {path: tuple(files) for path, files in contexts.items() if path not in whole}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from skyspan.contracts.context import ReadContext, StageContext
@@ -16,13 +16,13 @@ from skyspan.providers.compose.bundle import Bundle
 from skyspan.providers.compose.compare import PROJECT, containers_of, strays
 from skyspan.providers.compose.project import Project, parse_project
 from skyspan.providers.compose.spec import ComposeSpec
-from skyspan.providers.dockerengine.commands import Sight
+from skyspan.providers.dockerengine.commands import Scope, Sight
 from skyspan.providers.dockerengine.commands import remove as remove_all
 from skyspan.providers.dockerengine.engine import Engine, Where, opened
 from skyspan.providers.dockerengine.failure import failed, known
-from skyspan.providers.dockerengine.parse import OWNER, Look
-from skyspan.providers.dockerengine.ready import until_ready
-from skyspan.providers.dockerengine.removing import remove_stage
+from skyspan.providers.dockerengine.parse import KEY, Look
+from skyspan.providers.dockerengine.ready import Looking, until_ready
+from skyspan.providers.dockerengine.removing import STATES, discard, remove_stage, to_stop
 
 _GET = "install Compose 2 there (Debian and Ubuntu: apt-get install docker-compose-plugin or docker-compose-v2)"
 
@@ -108,9 +108,16 @@ async def up(
     override = project.override(str(ctx.address))
     call = call_of(spec, engine, task.shape)
     wait_s = None if ends else spec.ready_within
-    done = await engine.attempt(commands.up(call, files, override, wait_s, spec.ready_within + _SLACK_S))
+    # Those alone are built that are not there, and Compose builds all or none of those that are.
+    making = {item.address for item in found if item.action in (Action.CREATE, Action.REPLACE)}
+    build = any(one.built and f"service {name}" in making for name, one in project.services.items())
+    command = commands.up(call, files, override, wait_s, spec.ready_within + _SLACK_S, build=build)
+    done = await engine.attempt(command)
     if not done.ok:
         await _refuse(project, done, engine, task)
+    if build:
+        seen = await engine.look(f"{PROJECT}={project.name}", Sight(scope=Scope.STATES, more=("built",)))
+        await discard([name for name in seen.built if ":" not in name], engine, ctx)
     for item in found:
         ctx.report.progress(item.address, item.action.value, "done")
 
@@ -118,33 +125,34 @@ async def up(
 async def wait(project: Project, engine: Engine, task: ApplyTask) -> Look:
     """Wait until every container of it is ready; the look that shows it."""
     first = await look_at(project, engine)
-    looks = iter((first,))
-
-    async def look() -> Look:
-        return next(looks, None) or await look_at(project, engine)
-
     # `up --wait` has seen them run for a while; those that end were only started.
     ends = any(one.ends for one in project.services.values())
     before = None if ends else first
-    return await until_ready(engine, _wanted(project, first), task.spec.ready_within, look, task.ctx, before)
+    look = _looking(project, engine)
+    return await until_ready(engine, _wanted(project, first), task.spec.ready_within, look, task.ctx, before, first)
 
 
-async def look_at(project: Project, engine: Engine, *, whole: bool = False) -> Look:
-    """What there is of a project, or, before anything is made, all that may stand in its way."""
+async def look_at(project: Project, engine: Engine, scope: Scope = Scope.OWN) -> Look:
+    """What there is of a project."""
     networks = (*project.networks.values(), *project.external)
-    sight = Sight(images=project.images, networks=networks, volumes=bool(project.volumes), whole=whole)
+    own = project.volumes and scope is Scope.OWN
+    sight = Sight(images=project.images, networks=networks, scope=scope, more=("volumes",) if own else ())
     return await engine.look(f"{PROJECT}={project.name}", sight)
 
 
-async def remove(place: Where, name: str, ctx: StageContext, *, volumes: bool) -> None:
-    """Remove a project of the stage in the order of its dependencies, and whatever is left of it, and the files that
-    went to the host; absent is success."""
+def _looking(project: Project, engine: Engine) -> Looking:
+    return lambda everything: look_at(project, engine, Scope.OWN if everything else Scope.STATES)
+
+
+async def remove(place: Where, name: str, ctx: StageContext, *, volumes: bool, images: Collection[str]) -> None:
+    """Remove a project of the stage in the order of its dependencies, and whatever is left of it, the `images` that it
+    built, and the files that went to the host; absent is success."""
     owner = str(ctx.address)
     async with opened(place, ctx, frozenset()) as engine:
-        seen = await engine.look(f"{PROJECT}={name}")
+        seen = await engine.look(f"{PROJECT}={name}", STATES)
         theirs = [one for one in seen.containers if one.labels.get(PROJECT) == name and one.owner != owner]
         if seen.owned(owner) and not theirs:
-            for service in sorted({one.labels.get("skyspan.key", one.name) for one in seen.owned(owner)}):
+            for service in sorted({one.labels.get(KEY, one.name) for one in seen.owned(owner)}):
                 ctx.report.progress(f"service {service}", Action.DESTROY.value, "started")
             # Without Compose, or where it fails, what is left is removed one by one.
             await engine.attempt(commands.down(engine.words, name, volumes=volumes))
@@ -155,17 +163,14 @@ async def remove(place: Where, name: str, ctx: StageContext, *, volumes: bool) -
                     f"the files of {name} could not be removed from {place.name}",
                     detail=engine.clean(done.last_words()),
                 )
-    await remove_stage(place, f"{OWNER}={owner}", ctx, volumes=volumes)
+    await remove_stage(place, ctx, volumes=volumes, images=lambda tag: ":" not in tag or tag in images)
 
 
 async def halt(place: Where, name: str, ctx: StageContext) -> None:
     """Stop a project of the stage; stopped or absent is success."""
     async with opened(place, ctx, frozenset()) as engine:
-        seen = await engine.look(f"{PROJECT}={name}")
-        running = [one for one in seen.owned(str(ctx.address)) if one.state not in ("exited", "created", "dead")]
-        if not running:
+        if not to_stop(await engine.look(f"{PROJECT}={name}", STATES), ctx):
             return
-        ctx.report.line(f"stop: {', '.join(one.name for one in running)}; networks and volumes stay")
         done = await engine.attempt(commands.stop(engine.words, name))
         if not done.ok:
             raise _failed("stopping", done, engine, refused=False)
@@ -197,7 +202,7 @@ async def _refuse(project: Project, done: Completed, engine: Engine, task: Apply
     there = {name: ends for name, ends in _wanted(project, seen).items() if seen.container(name) is not None}
     # What is not ready now had its time already, within `up`.
     if there:
-        await until_ready(engine, there, 0.0, lambda: look_at(project, engine), task.ctx, before=seen)
+        await until_ready(engine, there, 0.0, _looking(project, engine), task.ctx, seen, seen)
     raise error
 
 

@@ -10,7 +10,7 @@ from skyspan.contracts.transport import Command, Effect
 from skyspan.model.secret import Secret
 from skyspan.providers.compose.bundle import INLINE, OVERRIDE, Bundle
 from skyspan.providers.compose.spec import ComposeSpec
-from skyspan.providers.dockerengine.commands import script
+from skyspan.providers.dockerengine.commands import IN_TEMPORARY, building, script
 
 TAKEN = 96
 """Exit status of `up` when the project's folder on the host is another stage's."""
@@ -23,9 +23,7 @@ OLD_COMPOSE = 99
 
 CONFIG_TIMEOUT_S = 60.0
 
-_TEMPORARY = r"""
-umask 077
-t=$(mktemp -d "${TMPDIR:-/tmp}/skyspan.XXXXXXXX"); trap 'rm -rf "$t"' EXIT; trap 'exit 143' TERM
+_UNPACK = r"""
 base64 -d | tar -xpf - -C "$t"
 """
 
@@ -35,43 +33,37 @@ dir=$store/compose/$project
 """
 
 _SHIPPED = r"""
-umask 077
+mkdir -p "$store/compose"
+if [ -e "$dir.owner" ] && [ "$(cat "$dir.owner")" != "$owner" ]; then cat "$dir.owner" >&2; exit 96; fi
+printf '%s\n' "$owner" > "$dir.owner"
 mkdir -p "$dir"
-if [ -e "$dir/.skyspan-owner" ] && [ "$(cat "$dir/.skyspan-owner")" != "$owner" ]; then
-  cat "$dir/.skyspan-owner" >&2; exit 96
-fi
-printf '%s\n' "$owner" > "$dir/.skyspan-owner"
-base64 -d > "$dir/.skyspan-new.tar"
-tar -tf "$dir/.skyspan-new.tar" > "$dir/.skyspan-new"
+base64 -d > "$t/tar"
+tar -tf "$t/tar" > "$t/names"
 # What went with an earlier apply and is no part of this one goes; what services wrote beside it stays.
-if [ -e "$dir/.skyspan-files" ]; then
-  cat "$dir/.skyspan-new" >> "$dir/.skyspan-files"
-  while read -r name; do
-    case $name in */) ;; *) grep -qxF -e "$name" "$dir/.skyspan-new" || rm -f "$dir/$name";; esac
-  done < "$dir/.skyspan-files"
-else
-  cp "$dir/.skyspan-new" "$dir/.skyspan-files"
-fi
-tar -xpf "$dir/.skyspan-new.tar" -C "$dir"
-rm -f "$dir/.skyspan-new.tar"
-mv -f "$dir/.skyspan-new" "$dir/.skyspan-files"
-t=$dir
-# What Skyspan wrote itself may hold secrets, and is needed no longer than Compose reads it.
-trap 'rm -f "$t/.skyspan-inline.json" "$t/.skyspan-override.json"' EXIT; trap 'exit 143' TERM
+cat "$t/names" >> "$dir.files"
+while read -r name; do
+  case $name in */) ;; *) grep -qxF -e "$name" "$t/names" || rm -f "$dir/$name";; esac
+done < "$dir.files"
+tar -xpf "$t/tar" -C "$dir"
+rm "$t/tar"
+# What Skyspan wrote itself may hold secrets, and is needed no longer than Compose reads it: no build may find it.
+for name in .skyspan-inline.json .skyspan-override.json; do
+  if [ -e "$dir/$name" ]; then mv "$dir/$name" "$t/"; fi
+done
+cat "$t/names" > "$dir.new"
+mv -f "$dir.new" "$dir.files"
 """
 
 _UNSHIP = r"""
-if ! [ -e "$dir/.skyspan-owner" ] || [ "$(cat "$dir/.skyspan-owner")" != "$owner" ]; then exit 0; fi
+if ! [ -e "$dir.owner" ] || [ "$(cat "$dir.owner")" != "$owner" ]; then exit 0; fi
 if [ "$all" = yes ]; then rm -rf "$dir"
-else
-  if [ -e "$dir/.skyspan-files" ]; then
-    while read -r name; do case $name in */) ;; *) rm -f "$dir/$name";; esac; done < "$dir/.skyspan-files"
-    sort -r "$dir/.skyspan-files" | while read -r name; do
-      case $name in */) rmdir "$dir/$name" 2>/dev/null || :;; esac
-    done
-  fi
-  rm -f "$dir/.skyspan-files" "$dir/.skyspan-new" "$dir/.skyspan-new.tar" "$dir/.skyspan-owner"
+elif [ -e "$dir.files" ]; then
+  while read -r name; do case $name in */) ;; *) rm -f "$dir/$name";; esac; done < "$dir.files"
+  sort -r "$dir.files" | while read -r name; do
+    case $name in */) rmdir "$dir/$name" 2>/dev/null || :;; esac
+  done
 fi
+rm -f "$dir.files" "$dir.new" "$dir.owner"
 rmdir "$dir" "$store/compose" "$store" 2>/dev/null || :
 """
 
@@ -102,31 +94,35 @@ def config(call: Call, files: Bundle) -> Command:
     root = "root=$t" if call.remote else f"root={shlex.quote(str(files.folder))}"
     lines = [
         _found(call.words),
-        _TEMPORARY,
+        IN_TEMPORARY + _UNPACK,
         root,
         'printf \'%s %s\\n\' "$shape" "$root"',
         f"{_called(call, files)} config --format json {shlex.join(call.spec.services)}",
     ]
-    given = files.packed({}, ship=call.remote)
+    given = files.packed({}, ship=call.remote, contexts=False)
     body = "\n".join(lines)
     return script(call.words, body, effect=Effect.READ, stdin=given, env=call.env, timeout_s=CONFIG_TIMEOUT_S)
 
 
-def up(call: Call, files: Bundle, override: Secret, wait_s: float | None, timeout_s: float) -> Command:
-    """Make the project what its files say. `wait_s` lets Compose wait so long until all is up."""
+def up(
+    call: Call, files: Bundle, override: Secret, wait_s: float | None, timeout_s: float, *, build: bool = False
+) -> Command:
+    """Make the project what its files say. `wait_s` lets Compose wait so long until all is up; with `build`, it builds
+    the images that are built, also those that are there."""
     root = "root=$dir" if call.remote else f"root={shlex.quote(str(files.folder))}"
     options = ["--detach", "--remove-orphans"]
     options += ["--wait", "--wait-timeout", f"{max(wait_s, 1):.0f}"] if wait_s is not None else []
+    options += ["--build"] if build else []
     options += ["--pull", call.spec.pull] if call.spec.pull != "missing" else []
     for name, number in sorted(call.spec.scale.items()):
         options += ["--scale", f"{name}={number}"]
-    called = _called(call, files, override=True)
+    called = f"{_called(call, files, override=True)} up {shlex.join([*options, *call.spec.services])}"
     lines = [
         _names(call),
         _found(call.words, call.shape),
-        _PLACE + _SHIPPED if call.remote else _TEMPORARY,
+        IN_TEMPORARY + (_PLACE + _SHIPPED if call.remote else _UNPACK),
         root,
-        f"{called} up {shlex.join([*options, *call.spec.services])}",
+        building(called) if build else called,
     ]
     given = files.packed({OVERRIDE: override}, ship=call.remote)
     return script(call.words, "\n".join(lines), stdin=given, env=call.env, timeout_s=timeout_s)

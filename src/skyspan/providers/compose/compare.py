@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from skyspan.model.change import Action, ResourceChange
-from skyspan.model.error import NotReadyError, SpecError
+from skyspan.model.error import SpecError
 from skyspan.providers.compose.project import Project, Service
 from skyspan.providers.dockerengine.parse import DIGEST, Container, Look
 from skyspan.providers.dockerengine.ready import judge
+from skyspan.providers.dockerengine.refusing import refuse_absent_network, refuse_missing_images, whose
 
 PROJECT = "com.docker.compose.project"
 """Compose's own label with the project's name."""
@@ -42,7 +43,7 @@ def differences(project: Project, seen: Look) -> tuple[ResourceChange, ...]:
 
 def _differences(project: Project, seen: Look) -> Iterator[ResourceChange]:
     for key, name in project.networks.items():
-        if seen.network(name) is None and _used(key, project):
+        if seen.network(name) is None:
             yield ResourceChange(f"network {key}", Action.CREATE)
     for key, name in project.volumes.items():
         if name not in seen.volumes:
@@ -53,11 +54,6 @@ def _differences(project: Project, seen: Look) -> Iterator[ResourceChange]:
             yield ResourceChange(f"service {name}", action, note)
     for name in sorted({one.labels.get(SERVICE, one.name) for one in strays(project, seen)}):
         yield ResourceChange(f"service {name}", Action.DESTROY)
-
-
-def _used(key: str, project: Project) -> bool:
-    """Compose makes only networks that a service is in; the project's list holds only those."""
-    return key in project.networks
 
 
 def _service(service: Service, there: tuple[Container, ...], seen: Look) -> tuple[Action, str]:
@@ -81,9 +77,8 @@ def refuse_others(project: str, owner: str, seen: Look, where: str) -> None:
     """Raise SpecError for a project of this name that is not the stage's."""
     for one in seen.containers:
         if one.labels.get(PROJECT) == project and one.owner != owner:
-            whose = f"stage {one.owner}" if one.owner else "somebody else"
             raise SpecError(
-                f"a Compose project called {project} is on {where} already, and belongs to {whose}",
+                f"a Compose project called {project} is on {where} already, and belongs to {whose(one.owner)}",
                 hint="give another `project`, or remove that one (docker compose -p NAME down)",
             )
 
@@ -91,13 +86,6 @@ def refuse_others(project: str, owner: str, seen: Look, where: str) -> None:
 def refuse_missing(project: Project, seen: Look, where: str, *, pull: str) -> None:
     """Raise StageError for networks that are said to be there and are not, and for images that will not be fetched."""
     for name in project.external:
-        if seen.network(name) is None:
-            raise NotReadyError(
-                f"the external network {name} is not on {where}", hint="make it, or `needs` the stage that does"
-            )
-    missing = [image for image in project.images if not seen.images.get(image)]
-    if missing and pull == "never":
-        raise SpecError(
-            f"no image {', '.join(missing)} on {where}, and `pull: never` keeps it from being fetched",
-            hint="load it there (docker load, docker import), or let it be fetched with `pull: missing`",
-        )
+        refuse_absent_network(name, seen, where)
+    if pull == "never":
+        refuse_missing_images((one for one in project.images if one not in project.built), seen, where)

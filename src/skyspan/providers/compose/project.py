@@ -12,7 +12,7 @@ from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.model.value import digest
 from skyspan.providers.compose.spec import ComposeSpec
-from skyspan.providers.dockerengine.parse import DIGEST, KEY, OWNER
+from skyspan.providers.dockerengine.parse import BUILT, DIGEST, KEY, OWNER
 
 FOLDER = "$(folder)"
 """Stands in digests for the folder of the project's files, which may be anywhere."""
@@ -20,22 +20,24 @@ FOLDER = "$(folder)"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service: how many containers, whether they end, and the digest of all that they are made from."""
+    """A service: how many containers, whether they end, the digest of all that they are made from, and whether its
+    image is built here."""
 
     name: str
     image: str
     replicas: int
     ends: bool
     digest: str
+    built: bool = False
 
     def record(self) -> dict[str, Any]:
         """As it is kept."""
-        return {"image": self.image, "replicas": self.replicas, "ends": self.ends, "digest": self.digest}
+        return {name: getattr(self, name) for name in ("image", "replicas", "ends", "digest", "built")}
 
     @classmethod
     def restore(cls, name: str, record: Mapping[str, Any]) -> Service:
         """The service that `record` came from."""
-        return cls(name, record["image"], record["replicas"], record["ends"], record["digest"])
+        return cls(name, **record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,24 @@ class Project:
         """The images of its services."""
         return tuple(dict.fromkeys(one.image for one in self.services.values() if one.image))
 
+    @property
+    def built(self) -> tuple[str, ...]:
+        """Those of them that are built here."""
+        return tuple(dict.fromkeys(one.image for one in self.services.values() if one.built))
+
+    @property
+    def built_tags(self) -> tuple[str, ...]:
+        """The same as the daemon lists them."""
+        return tuple(image if ":" in image.rpartition("/")[2] else f"{image}:latest" for image in self.built)
+
     def override(self, owner: str) -> Secret:
         """The Compose file that goes on top: labels that say whose everything is, and what it was made from."""
-        services = {
+        services: dict[str, dict[str, Any]] = {
             name: {"labels": {OWNER: owner, KEY: name, DIGEST: one.digest}} for name, one in self.services.items()
         }
+        for name, one in self.services.items():
+            if one.built:
+                services[name]["build"] = {"labels": {BUILT: owner}}
         mine = {"labels": {OWNER: owner}}
         found: dict[str, Any] = {"services": services}
         if self.networks:
@@ -109,6 +124,7 @@ def parse_project(text: str, root: str, spec: ComposeSpec, content: Callable[[st
             replicas=spec.scale.get(name, _replicas(one)),
             ends=name in completed or name in spec.oneshot,
             digest=digest([_parts(name, model), sorted(_contents(one, model, content))], key),
+            built="build" in one,
         )
         for name, one in found.items()
     }
@@ -161,8 +177,9 @@ _ELSEWHERE = ("scale", "depends_on", "profiles")
 
 
 def _contents(service: Mapping[str, Any], model: Mapping[str, Any], content: Callable[[str], str]) -> Iterator[str]:
-    """The digest of every file of the project that the service has in its containers."""
-    paths = [one.get("source") for one in service.get("volumes") or () if one.get("type") == "bind"]
+    """The digest of every file of the project that the service has in its containers, or its image is built from."""
+    paths = [*_build_paths(service.get("build") or {})]
+    paths += [one.get("source") for one in service.get("volumes") or () if one.get("type") == "bind"]
     for section in ("configs", "secrets"):
         defined = model.get(section) or {}
         paths += [(defined.get(one.get("source")) or {}).get("file") for one in service.get(section) or ()]
@@ -170,6 +187,13 @@ def _contents(service: Mapping[str, Any], model: Mapping[str, Any], content: Cal
         if isinstance(path, str) and path.startswith(FOLDER):
             inside = posixpath.normpath(path.removeprefix(FOLDER).lstrip("/") or ".")
             yield f"{inside} {content(inside)}"
+
+
+def _build_paths(build: Mapping[str, Any]) -> Iterator[Any]:
+    if build:
+        yield build["context"]
+        yield posixpath.join(build["context"], build.get("dockerfile", "Dockerfile"))
+        yield from (build.get("additional_contexts") or {}).values()
 
 
 def _moved(value: Any, root: str) -> Any:

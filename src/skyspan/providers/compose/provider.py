@@ -22,6 +22,7 @@ from skyspan.providers.compose.compare import (
 from skyspan.providers.compose.project import Project
 from skyspan.providers.compose.spec import ComposeSpec
 from skyspan.providers.dockerengine import facts
+from skyspan.providers.dockerengine.commands import Scope
 from skyspan.providers.dockerengine.engine import Where, opened
 from skyspan.providers.dockerengine.memory import Memory, forget, recall, remember, remember_with_end
 from skyspan.providers.dockerengine.parse import Look
@@ -73,11 +74,11 @@ class ComposeProvider:
         async with opened(Where.of(spec), ctx, carry_out.secrets_of(spec)) as engine:
             reading = await carry_out.read(spec, files, engine)
             project = carry_out.understood(reading, files, engine, carry_out.Task(spec, ctx), memory.seal)
-            look = await carry_out.look_at(project, engine, whole=True)
+            look = await carry_out.look_at(project, engine, Scope.PLAN)
         resources = differences(project, look)
         resources += tuple(ResourceChange(f"project {name} on {place.name}", Action.DESTROY) for place, name in leaving)
         reason = ("drifted" if seen.drifted else seen.reason) if same else "its settings or files changed"
-        if memory.applied == "" and memory.places:
+        if memory.interrupted:
             reason = "an apply did not come to its end"
         asked = masked(spec.model_dump(mode="python"))
         return Change(
@@ -102,21 +103,23 @@ class ComposeProvider:
         async with opened(where, ctx, carry_out.secrets_of(spec)) as engine:
             reading = await carry_out.read(spec, files, engine, change.payload)
             project = carry_out.understood(reading, files, engine, carry_out.Task(spec, ctx), memory.seal)
-            seen = await carry_out.look_at(project, engine, whole=True)
+            seen = await carry_out.look_at(project, engine, Scope.WHOLE)
             task = carry_out.ApplyTask(spec, ctx, reading.shape, seen)
             refuse_others(name, str(ctx.address), seen, where.name)
             refuse_missing(project, seen, where.name, pull=spec.pull)
             # Before anything is touched, so that destroy knows where to look; other settings do not count as applied.
+            built = tuple(dict.fromkeys([*memory.details.get("built", ()), *project.built_tags]))
+            memory = replace(memory, details={**memory.details, "built": list(built)})
             memory = memory if same else replace(memory, applied="")
             if memory != before:
                 await remember(ctx.kept, memory)
             for place, old in _leaving(memory, spec, ctx):
-                await carry_out.remove(place, old, ctx, volumes=False)
+                await carry_out.remove(place, old, ctx, volumes=False, images=built)
             found = differences(project, seen)
             if found or not same:
                 await carry_out.up(project, found, files, engine, task)
             seen = await carry_out.wait(project, engine, task)
-            details = {"project": project.record(), "contents": contents, "names": [name]}
+            details = {"project": project.record(), "contents": contents, "names": [name], "built": list(built)}
             done = replace(memory, places=(where,), applied=_settings(spec, memory), details=details)
             if done != memory:
                 remember_with_end(ctx.kept, done)
@@ -128,7 +131,8 @@ class ComposeProvider:
             return
         for place in memory.places:
             for name in memory.details["names"]:
-                await carry_out.remove(place, name, ctx, volumes=spec.remove_volumes)
+                built = memory.details.get("built", ())
+                await carry_out.remove(place, name, ctx, volumes=spec.remove_volumes, images=built)
         await forget(ctx.kept)
 
     async def stop(self, spec: ComposeSpec, ctx: StageContext) -> None:
@@ -173,19 +177,18 @@ def _observation(
 ) -> Observation:
     """What a look comes to. Differences are drift only where these settings are the ones that were applied."""
     owner = str(ctx.address)
-    ours = seen.owned(owner)
-    networks = [one for one in seen.networks if one.owner == owner]
-    if not ours and not networks:
+    if not seen.owned(owner) and not seen.networks_of(owner):
         return Observation.absent("none of its containers is there")
+    fingerprint = facts.fingerprint(seen, owner, stopped=memory.stopped)
     if project is None:
-        return Observation(True, healthy=False, fingerprint=digest(facts.states(ours)), reason="it was not made whole")
+        return Observation(True, healthy=False, fingerprint=fingerprint, reason="it was not made whole")
     found = differences(project, seen) if _as_applied(spec, memory) and not memory.stopped else ()
     reason = "stopped" if memory.stopped else _trouble(project, seen)
     return Observation(
         exists=True,
         healthy=not reason,
         drifted=bool(found),
-        fingerprint=digest([facts.states(ours), sorted([one.id, one.name] for one in networks), memory.stopped]),
+        fingerprint=fingerprint,
         reason=reason,
         outputs=_outputs(project, seen, owner, Where.of(spec).address(ctx)),
         drift=found,

@@ -6,9 +6,10 @@ service; `extends` and `include` name further Compose files.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?-(?P<default>[^}]*))?\}|(?P<plain>\w+))")
@@ -16,10 +17,12 @@ _VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?-(?P<default>[^}]*))?\}|(?P<
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A path as written, its variables filled in; `compose` when it is another Compose file."""
+    """A path as written, its variables filled in; `compose` when it is another Compose file, `dockerfile` (relative to
+    it) when it is the context of a build."""
 
     path: str
     compose: bool = False
+    dockerfile: str = ""
 
 
 def references(document: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Reference]:
@@ -27,7 +30,7 @@ def references(document: Mapping[str, Any], variables: Mapping[str, str]) -> Ite
     for found in _all(document):
         path = _filled(found.path, variables)
         if path is not None and path and not path.startswith(("/", "~")) and "://" not in path:
-            yield Reference(path, found.compose)
+            yield replace(found, path=path)
 
 
 def _all(document: Mapping[str, Any]) -> Iterator[Reference]:
@@ -55,14 +58,23 @@ def _service(service: Mapping[str, Any]) -> Iterator[Reference]:
                 yield Reference(volume["source"])
         elif isinstance(volume, str) and volume.startswith((".", "$")) and ":" in volume:
             yield Reference(_source(volume))
-    build = service.get("build")
-    if isinstance(build, str):
-        yield Reference(build)
-    elif isinstance(build, Mapping) and isinstance(build.get("context"), str):
-        yield Reference(build["context"])
+    yield from _build(service.get("build"))
     extends = service.get("extends")
     if isinstance(extends, Mapping) and isinstance(extends.get("file"), str):
         yield Reference(extends["file"], compose=True)
+
+
+def _build(build: Any) -> Iterator[Reference]:
+    if isinstance(build, str):
+        yield Reference(build, dockerfile="Dockerfile")
+    elif isinstance(build, Mapping):
+        context, dockerfile = str(build.get("context") or "."), str(build.get("dockerfile") or "Dockerfile")
+        yield Reference(context, dockerfile=dockerfile)
+        if dockerfile.startswith("../"):
+            yield Reference(posixpath.join(context, dockerfile))
+        more = build.get("additional_contexts")
+        named = more.values() if isinstance(more, Mapping) else [str(one).partition("=")[2] for one in _list(more)]
+        yield from (Reference(path) for path in named if isinstance(path, str) and not path.startswith("service:"))
 
 
 def _env_files(one: Mapping[str, Any]) -> Iterator[Reference]:

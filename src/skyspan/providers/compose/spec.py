@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from skyspan.model.secret import Secret
 from skyspan.model.value import Value
-from skyspan.providers.dockerengine.spec import EngineSpec
+from skyspan.providers.dockerengine.spec import EngineSpec, SecretText
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _RESERVED = re.compile(r"(DOCKER|COMPOSE|BUILDX|LD)_.*|PATH|HOME|IFS|ENV|TMPDIR|SKYSPAN_.*")
 """Variables that steer the shell, the docker command or Compose itself."""
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-SecretText: TypeAlias = Annotated[str | Secret, BeforeValidator(_text)]
 
 
 class ComposeSpec(EngineSpec):

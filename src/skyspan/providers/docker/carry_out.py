@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from skyspan.contracts.context import StageContext
 from skyspan.model.change import Action
+from skyspan.model.error import ToolFailedError
 from skyspan.providers.docker import commands
-from skyspan.providers.docker.compare import Difference, differences, missing_networks, refuse_missing_images
+from skyspan.providers.docker.compare import Difference, differences, missing_networks
 from skyspan.providers.docker.wanted import Wanted
-from skyspan.providers.dockerengine.commands import remove
+from skyspan.providers.dockerengine.commands import Scope, remove
 from skyspan.providers.dockerengine.engine import Engine
 from skyspan.providers.dockerengine.parse import Look
 from skyspan.providers.dockerengine.ready import until_ready
@@ -19,16 +20,28 @@ _AT_ONCE = 8
 """So many containers are made at the same time: a daemon gains nothing from more."""
 
 
-async def fetch(asked: Wanted, seen: Look, pull: str, engine: Engine) -> bool:
-    """Have the images there; whether any was fetched. Raises SpecError for one that cannot be had."""
-    lacking = [image for image in asked.images if not seen.images.get(image)]
-    if pull == "never":
-        refuse_missing_images(asked, seen, engine.where.name)
-    images = asked.images if pull == "always" else tuple(lacking)
-    if not images:
-        return False
-    await engine.do(f"fetching {', '.join(images)}", commands.pull(engine.words, images))
-    return True
+async def provide(asked: Wanted, seen: Look, pull: str, engine: Engine, ctx: StageContext) -> Look:
+    """Have the images there; a look that shows it. Raises StageError for one that cannot be had."""
+    building = [one for name, one in asked.built.items() if not seen.images.get(name)]
+    for one in building:
+        ctx.report.progress(f"image {one.key}", Action.CREATE.value, "started", f"built from {one.given}")
+        context = one.packed() if engine.where.host is not None else None
+        command = commands.build(engine.words, asked.owner, one, context=context, fresh=pull == "always")
+        await engine.do(f"building the image of container {one.key}", command)
+        ctx.report.progress(f"image {one.key}", Action.CREATE.value, "done")
+    lacking = tuple(image for image in asked.others_images if pull == "always" or not seen.images.get(image))
+    if lacking:
+        await engine.do(f"fetching {', '.join(lacking)}", commands.pull(engine.words, lacking))
+    if not building and not lacking:
+        return seen
+    seen = await engine.look(asked.label, asked.sight(Scope.WHOLE))
+    unseen = [one.key for one in building if not seen.images.get(one.name)]
+    if unseen:
+        raise ToolFailedError(
+            f"the image of container {unseen[0]} was built, but the daemon on {engine.where.name} does not have it",
+            hint="let docker build there use the daemon's own builder: docker buildx use default",
+        )
+    return seen
 
 
 async def carry_out(asked: Wanted, seen: Look, engine: Engine, ctx: StageContext, within_s: float) -> Look:
@@ -40,15 +53,18 @@ async def carry_out(asked: Wanted, seen: Look, engine: Engine, ctx: StageContext
     await _foundations(asked, found, engine)
     changed = {item.key: item for item in found if item.kind == "container" and item.action is not Action.DESTROY}
 
-    async def look() -> Look:
-        return await engine.look(asked.label, asked.sight())
+    async def look(everything: bool) -> Look:
+        return await engine.look(asked.label, asked.sight(Scope.OWN if everything else Scope.STATES))
+
+    async def glance(_: bool) -> Look:
+        return await look(False)
 
     for number, level in enumerate(asked.levels):
         await _make_all(asked, [changed[key] for key in level if key in changed], seen, engine)
         later = {name for level in asked.levels[number + 1 :] for name in level}
         if later & set(changed):
             wanted = {asked.containers[key].name: asked.containers[key].ends for key in level}
-            await until_ready(engine, wanted, within_s, look, ctx)
+            await until_ready(engine, wanted, within_s, glance, ctx)
     wanted = {one.name: one.ends for one in asked.containers.values()}
     seen = await until_ready(engine, wanted, within_s, look, ctx, before=seen)
     for item in found:
@@ -63,7 +79,7 @@ async def _clear(found: Sequence[Difference], owner: str, seen: Look, engine: En
         return
     named = {(item.kind, item.name) for item in gone}
     containers = [one.id for one in seen.owned(owner) if ("container", one.name) in named]
-    networks = [one.id for one in seen.networks if one.owner == owner and ("network", one.name) in named]
+    networks = [one.id for one in seen.networks_of(owner) if ("network", one.name) in named]
     volumes = [item.name for item in gone if item.kind == "volume"]
     await engine.do("removing what is to go", remove(engine.words, containers, networks, volumes))
 

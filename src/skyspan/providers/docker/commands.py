@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Sequence
 
 from skyspan.contracts.transport import Command
+from skyspan.providers.docker.building import WantedImage
 from skyspan.providers.docker.wanted import WantedContainer, WantedNetwork
-from skyspan.providers.dockerengine.commands import script
-from skyspan.providers.dockerengine.parse import OWNER
+from skyspan.providers.dockerengine.commands import IN_TEMPORARY, building, script
+from skyspan.providers.dockerengine.parse import BUILT, OWNER
 
 _MAKE = r"""
 name=$1; shift
@@ -58,3 +59,28 @@ def make_foundations(
 def pull(words: Sequence[str], images: Sequence[str]) -> Command:
     """Fetch images."""
     return script(words, 'for image; do d pull -q "$image"; done', *images)
+
+
+def build(
+    words: Sequence[str], owner: str, image: WantedImage, *, context: bytes | None = None, fresh: bool = False
+) -> Command:
+    """Build an image from its folder, or from `context`, an archive of it, where the command runs elsewhere; with
+    `fresh`, the registry is asked for newer images to begin from."""
+    root = f"root={shlex.quote(str(image.folder))}" if context is None else "root=$t/context"
+    options = [
+        "--force-rm",
+        "-t",
+        image.name,
+        "--label",
+        f"{BUILT}={owner}",
+        *image.argv,
+        *(["--pull"] if fresh else []),
+    ]
+    called = f'd build {shlex.join(options)} -f "$root"/{shlex.quote(image.dockerfile)} "$root"'
+    body = f"{IN_TEMPORARY}{'' if context is None else _UNPACK}{root}\n{building(called)}"
+    return script(words, body, stdin=context or b"")
+
+
+_UNPACK = r"""
+mkdir -m 755 "$t/context"; tar -xpf - -C "$t/context"
+"""

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from skyspan.model.change import Action, ResourceChange
-from skyspan.model.error import NotReadyError, SpecError
+from skyspan.model.error import SpecError
 from skyspan.providers.docker.wanted import Wanted, WantedContainer, WantedNetwork
 from skyspan.providers.dockerengine.parse import DIGEST, KEY, Container, Look, Network
 from skyspan.providers.dockerengine.ready import judge
+from skyspan.providers.dockerengine.refusing import refuse_absent_network, whose
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One container, network or volume that is not as it is to be; `name` is that on the machine."""
+    """One container, network, volume or image that is not as it is to be; `name` is that on the machine."""
 
     kind: str
     key: str
@@ -30,10 +31,10 @@ class Difference:
 
 
 def differences(wanted: Wanted, seen: Look) -> tuple[Difference, ...]:
-    """All of them: networks, volumes, containers."""
+    """All of them: networks, volumes, images, containers."""
     networks = tuple(_networks(wanted, seen))
     moved = {item.name for item in networks if item.action is Action.REPLACE}
-    return (*networks, *_volumes(wanted, seen), *_containers(wanted, seen, moved))
+    return (*networks, *_volumes(wanted, seen), *_images(wanted, seen), *_containers(wanted, seen, moved))
 
 
 def _networks(wanted: Wanted, seen: Look) -> Iterator[Difference]:
@@ -60,6 +61,12 @@ def _volumes(wanted: Wanted, seen: Look) -> Iterator[Difference]:
         for name, owner in seen.volumes.items():
             if owner == wanted.owner and name not in wanted.volumes.values():
                 yield Difference("volume", name, name, Action.DESTROY)
+
+
+def _images(wanted: Wanted, seen: Look) -> Iterator[Difference]:
+    for name, one in wanted.built.items():
+        if not seen.images.get(name):
+            yield Difference("image", one.key, name, Action.CREATE, f"built from {one.given}")
 
 
 def _containers(wanted: Wanted, seen: Look, moved: set[str]) -> Iterator[Difference]:
@@ -104,9 +111,8 @@ def refuse_collisions(wanted: Wanted, seen: Look, where: str) -> None:
     for one in wanted.containers.values():
         there = seen.container(one.name)
         if there is not None and there.owner != wanted.owner:
-            whose = f"stage {there.owner}" if there.owner else "somebody else"
             raise SpecError(
-                f"a container called {one.name} is on {where} already, and belongs to {whose}",
+                f"a container called {one.name} is on {where} already, and belongs to {whose(there.owner)}",
                 hint=f"give container {one.key} another `name`, or remove the other one",
             )
     for net in wanted.networks:
@@ -115,33 +121,19 @@ def refuse_collisions(wanted: Wanted, seen: Look, where: str) -> None:
         owner = seen.volumes.get(name, wanted.owner)
         if owner != wanted.owner:
             raise SpecError(
-                f"a volume called {name} is on {where} already, and belongs to {owner or 'somebody else'}",
+                f"a volume called {name} is on {where} already, and belongs to {whose(owner)}",
                 hint="give another `name`, or mount it by its name without declaring it",
             )
-
-
-def refuse_missing_images(wanted: Wanted, seen: Look, where: str) -> None:
-    """Raise SpecError for images that are not there and will not be fetched."""
-    missing = [image for image in wanted.images if not seen.images.get(image)]
-    if missing:
-        raise SpecError(
-            f"no image {', '.join(missing)} on {where}, and `pull: never` keeps it from being fetched",
-            hint="load it there (docker load, docker import, docker build), or let it be fetched with `pull: missing`",
-        )
 
 
 def _refuse_network(net: WantedNetwork, wanted: Wanted, seen: Look, where: str) -> None:
     there = seen.network(net.name)
     if net.external:
-        if there is None:
-            raise NotReadyError(
-                f"the external network {net.name} is not on {where}", hint="make it, or `needs` the stage that does"
-            )
+        refuse_absent_network(net.name, seen, where)
         return
     if there is not None and there.owner != wanted.owner:
-        whose = f"stage {there.owner}" if there.owner else "somebody else"
         raise SpecError(
-            f"a network called {net.name} is on {where} already, and belongs to {whose}",
+            f"a network called {net.name} is on {where} already, and belongs to {whose(there.owner)}",
             hint=f"give network {net.key} another `name`, or `external: true` to use that one",
         )
     if there is not None and there.labels.get(DIGEST) == net.digest:
@@ -179,5 +171,5 @@ def _refuse_bridge(net: WantedNetwork, others: list[Network], there: Network | N
     owner = next((one.name for one in others if one.bridge == bridge), None)
     mine = {one.bridge for one in seen.networks} - {one.bridge for one in others}
     if owner is not None or (bridge in seen.links and bridge not in mine):
-        whose = f"the bridge of network {owner}" if owner is not None else "an interface there"
-        raise SpecError(f"{bridge} is {whose} on {where} already", hint="give another `bridge`")
+        taken = f"the bridge of network {owner}" if owner is not None else "an interface there"
+        raise SpecError(f"{bridge} is {taken} on {where} already", hint="give another `bridge`")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from skyspan.model.composition import Model, Seconds
 from skyspan.model.secret import Secret
-from skyspan.providers.dockerengine.spec import EngineSpec
+from skyspan.providers.dockerengine.spec import EngineSpec, SecretText, Text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -22,13 +22,6 @@ _PORT = re.compile(
 _SIZE = re.compile(r"\d+[bkmgBKMG]?")
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(:\d+)?")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-
-
-def _text(value: Any) -> Any:
-    """Numbers and truth values as a shell would write them: YAML reads `[sleep, 1]` as a number."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
 
 
 def _words(value: Any) -> Any:
@@ -57,14 +50,11 @@ def _address(text: str) -> str:
     return text
 
 
-Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
 Words: TypeAlias = Annotated[tuple[Text, ...], BeforeValidator(_words)]
 Name: TypeAlias = Annotated[str, _matching(_NAME, "name that Docker takes: letters, digits, _ . -, two at least")]
 Key: TypeAlias = Annotated[str, _matching(_KEY, "name: letters, digits, _ . and -")]
-Size: TypeAlias = Annotated[str, BeforeValidator(_text), _matching(_SIZE, "size such as 256m")]
-Port: TypeAlias = Annotated[
-    str, BeforeValidator(_text), _matching(_PORT, "port such as 80, 8080:80, 127.0.0.1:8080:80 or 53:53/udp")
-]
+Size: TypeAlias = Annotated[Text, _matching(_SIZE, "size such as 256m")]
+Port: TypeAlias = Annotated[Text, _matching(_PORT, "port such as 80, 8080:80, 127.0.0.1:8080:80 or 53:53/udp")]
 Subnet: TypeAlias = Annotated[str, AfterValidator(_network)]
 Address: TypeAlias = Annotated[str, AfterValidator(_address)]
 
@@ -147,18 +137,57 @@ class Healthcheck(Model):
         return self.test if isinstance(self.test, str) else shlex.join(self.test)
 
 
+def _open(value: Any) -> Any:
+    if isinstance(value, Secret):
+        msg = "an argument of a build stays readable in the image (docker history): a secret cannot be one; give it \
+to the container with `files`"
+        raise ValueError(msg)
+    return value
+
+
+class BuildSettings(Model):
+    """An image that is built from a folder of the composition, on the daemon that runs the container.
+
+    What its `.dockerignore` names is left out. A change to anything else in the folder builds it anew. It is called
+    `localhost/skyspan/DEPLOYMENT-STAGE`, and goes with the stage.
+    """
+
+    context: str = "."
+    """The folder, relative to the composition's; it goes with the build to wherever the daemon is."""
+    dockerfile: str = "Dockerfile"
+    """What says how it is built, relative to the context."""
+    target: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    """The stage of the Dockerfile that it is to be; default: the last one."""
+    args: dict[str, Annotated[Text, BeforeValidator(_open)]] = Field(default_factory=dict)
+    """Values for the Dockerfile's `ARG`. Whoever has the image can read them: secrets are refused."""
+
+    @model_validator(mode="after")
+    def _inside(self) -> BuildSettings:
+        for path in (self.context, self.dockerfile):
+            if not path or path.startswith("/") or ".." in path.split("/"):
+                msg = f"{path!r} is not in the composition's folder, or not in the context"
+                raise ValueError(msg)
+        for name in self.args:
+            if _VARIABLE.fullmatch(name) is None:
+                msg = f"{name!r} cannot be an argument of a build"
+                raise ValueError(msg)
+        return self
+
+
 class ContainerSettings(Model):
     """One container."""
 
-    image: str = Field(min_length=1, pattern=r"^[^\s-]\S*$")
-    """Its image, by name or id."""
+    image: str | None = Field(default=None, min_length=1, pattern=r"^[^\s-]\S*$")
+    """Its image, by name or id; or `build`."""
+    build: BuildSettings | None = None
+    """Instead of `image`: a folder from which the image is built; the folder's name will do."""
     name: Name | None = None
     """Its name on the machine; default: DEPLOYMENT-STAGE-NAME."""
     command: Words | None = None
     """What it runs, instead of what its image says: a list, or a text split as a shell would."""
     entrypoint: Text | None = None
     """The program that `command` is handed to, instead of the image's."""
-    env: dict[str, Annotated[str | Secret, BeforeValidator(_text)]] = Field(default_factory=dict)
+    env: dict[str, SecretText] = Field(default_factory=dict)
     """Environment. Secrets reach the daemon by standard input, but whoever may ask Docker there reads them with `docker
     inspect`: `files` keep them better."""
     ports: tuple[Port, ...] = ()
@@ -214,6 +243,11 @@ class ContainerSettings(Model):
     stop_timeout: int = Field(default=10, ge=0, le=3600)
     """Seconds it has to end before it is killed."""
 
+    @field_validator("build", mode="before")
+    @classmethod
+    def _folder(cls, value: Any) -> Any:
+        return {"context": value} if isinstance(value, str) else value
+
     @field_validator("networks", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
@@ -238,6 +272,9 @@ class ContainerSettings(Model):
 
     @model_validator(mode="after")
     def _whole(self) -> ContainerSettings:
+        if (self.image is None) == (self.build is None):
+            msg = "a container runs an `image` or what is made by `build`"
+            raise ValueError(msg)
         if self.network_mode is not None and self.networks:
             msg = "`network_mode` stands instead of `networks`"
             raise ValueError(msg)
@@ -304,7 +341,8 @@ class DockerSpec(EngineSpec):
     volumes: dict[Key, VolumeSettings] = Field(default_factory=dict)
     """Volumes by name."""
     pull: Literal["never", "missing", "always"] = "missing"
-    """Whether images are fetched: `missing` fetches those that are not there, `never` makes that an error."""
+    """Whether images are fetched: `missing` fetches those that are not there, `never` makes that an error, `always`
+    asks the registry at every apply. What a Dockerfile begins `FROM` its builder fetches where it is not there."""
     remove_volumes: bool = False
     """Destroying removes the stage's volumes with what is in them; otherwise they stay, and are found again."""
 

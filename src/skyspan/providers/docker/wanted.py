@@ -16,8 +16,9 @@ from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.model.value import digest, revealed
 from skyspan.providers.archive import Entry, archived
+from skyspan.providers.docker.building import WantedImage
 from skyspan.providers.docker.spec import ContainerSettings, DockerSpec, FileSettings, Mount, NetworkSettings
-from skyspan.providers.dockerengine.commands import Sight
+from skyspan.providers.dockerengine.commands import Scope, Sight
 from skyspan.providers.dockerengine.parse import DIGEST, KEY, OWNER
 
 
@@ -60,11 +61,13 @@ class WantedContainer:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """All that a stage asks for. `volumes` are names on the machine by those in the settings."""
+    """All that a stage asks for. `volumes` are names on the machine by those in the settings, `built` the images that
+    it builds, by their names."""
 
     owner: str
     networks: tuple[WantedNetwork, ...]
     volumes: Mapping[str, str]
+    built: Mapping[str, WantedImage]
     containers: Mapping[str, WantedContainer]
     levels: tuple[tuple[str, ...], ...]
     remove_volumes: bool
@@ -84,10 +87,16 @@ class Wanted:
         """The images that are needed."""
         return tuple(dict.fromkeys(one.image for one in self.containers.values()))
 
-    def sight(self, *, whole: bool = False) -> Sight:
-        """How far to look: at what is asked for, or, before anything is made, at all that may stand in its way."""
+    @property
+    def others_images(self) -> tuple[str, ...]:
+        """Those of them that are not built here."""
+        return tuple(image for image in self.images if image not in self.built)
+
+    def sight(self, scope: Scope = Scope.OWN) -> Sight:
+        """A look at what is asked for."""
         networks = tuple(one.name for one in self.networks)
-        return Sight(self.names, self.images, networks, bool(self.volumes) or whole, whole)
+        own = self.volumes and scope is Scope.OWN
+        return Sight(self.names, self.images, networks, scope, ("volumes",) if own else ())
 
     def settings(self, key: bytes) -> str:
         """Changes whenever anything that is asked for does."""
@@ -100,12 +109,15 @@ class Wanted:
         return digest(parts, key)
 
 
-def wanted(spec: DockerSpec, ctx: ReadContext, sources: Mapping[str, bytes], key: bytes) -> Wanted:
-    """What `spec` asks for. `sources` are the contents of the files it names; `key` seals the digests, as whoever may
-    ask the daemon can read them. Raises SpecError."""
+def wanted(
+    spec: DockerSpec, ctx: ReadContext, sources: Mapping[str, bytes], built: Mapping[str, WantedImage], key: bytes
+) -> Wanted:
+    """What `spec` asks for. `sources` are the contents of the files it names, `built` the images by container; `key`
+    seals the digests, as whoever may ask the daemon can read them. Raises SpecError."""
     networks = tuple(_network(name, one, ctx.address, key) for name, one in spec.networks.items())
     volumes = {name: one.name or _name(ctx.address, name) for name, one in spec.volumes.items()}
-    scene = _Scene(spec, ctx, {one.key: one for one in networks}, volumes, sources, key)
+    images = {name: one.image or built[name].name for name, one in spec.containers.items()}
+    scene = _Scene(spec, ctx, {one.key: one for one in networks}, volumes, images, sources, key)
     containers = {name: scene.container(name, one) for name, one in spec.containers.items()}
     _refuse_twins([one.name for one in containers.values()], "containers")
     _refuse_twins([one.name for one in networks], "networks")
@@ -113,6 +125,7 @@ def wanted(spec: DockerSpec, ctx: ReadContext, sources: Mapping[str, bytes], key
         owner=str(ctx.address),
         networks=networks,
         volumes=MappingProxyType(volumes),
+        built=MappingProxyType({one.name: one for one in built.values()}),
         containers=MappingProxyType(containers),
         levels=spec.levels(),
         remove_volumes=spec.remove_volumes,
@@ -157,6 +170,7 @@ class _Scene:
     ctx: ReadContext
     networks: Mapping[str, WantedNetwork]
     volumes: Mapping[str, str]
+    images: Mapping[str, str]
     sources: Mapping[str, bytes]
     key: bytes
 
@@ -173,14 +187,14 @@ class _Scene:
         joins = tuple((*_prefixed("--alias", end), net) for net, end in ends[1:])
         files = [self._file(path, file) for path, file in one.files.items()]
         env = "".join(f"{variable}={revealed(value)}\n" for variable, value in one.env.items())
-        program = [one.image, *(one.command or ())]
+        program = [self.images[key], *(one.command or ())]
         contents = [[file.path, file.content.hex(), file.mode, file.uid, file.gid] for file in files]
         nets = [self.networks[net].digest for net in one.networks]
         found = digest([name, words, program, joins, env, contents, nets], self.key)
         return WantedContainer(
             key=key,
             name=name,
-            image=one.image,
+            image=self.images[key],
             digest=found,
             argv=("--name", name, *_marks(self.ctx.address, key, found), *words, *program),
             first_join=first_join,

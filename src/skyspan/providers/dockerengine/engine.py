@@ -67,7 +67,8 @@ class Engine:
     secrets: frozenset[Secret]
 
     async def look(self, label: str, sight: Sight = _NARROW) -> Look:
-        """One look; raises StageError when the daemon is absent, not ours to ask, or (`sight.whole`) too old."""
+        """One look; raises StageError when the daemon is absent, not ours to ask, or, where
+        its version is asked for, too old."""
         command = commands.look(self.words, label, str(self.ctx.address), sight)
         done = await self.ask("looking at Docker", command)
         try:
@@ -76,7 +77,7 @@ class Engine:
             raise ToolFailedError(
                 f"Docker on {self.where.name} said what is not understood", detail=f"{type(error).__name__}: {error}"
             ) from error
-        if sight.whole:
+        if seen.version:
             refuse_old(self.where.name, seen.version, seen.api)
         return seen
 

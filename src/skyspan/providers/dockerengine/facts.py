@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from skyspan.providers.dockerengine.parse import Container, Network, Published
+from skyspan.model.value import digest
+from skyspan.providers.dockerengine.parse import Container, Look, Network, Published
 
 _ANYWHERE: Mapping[str, str] = MappingProxyType({"0.0.0.0": "IPv4", "::": "IPv6", "": "IPv4"})
 
@@ -52,8 +53,13 @@ def network_facts(network: Network) -> dict[str, Any]:
     }
 
 
-def states(containers: Iterable[Container]) -> list[list[object]]:
-    """What changes whenever a container does."""
+def fingerprint(seen: Look, owner: str, *, stopped: bool) -> str:
+    """Changes whenever a container or network of a stage does."""
+    networks = sorted([one.id, one.name] for one in seen.networks_of(owner))
+    return digest([_states(seen.owned(owner)), networks, stopped])
+
+
+def _states(containers: Iterable[Container]) -> list[list[object]]:
     return sorted(
         [one.name, one.id, one.state, one.health, one.restarts, one.started_at, sorted(one.networks)]
         for one in containers

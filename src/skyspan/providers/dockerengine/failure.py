@@ -40,6 +40,18 @@ _KINDS: Sequence[_Kind] = (
         "add the user to the group `docker` there (and log in anew), or log in as root",
     ),
     _Kind(
+        r"(no basic auth credentials|unauthorized: [^\n]*|denied: requested access[^\n]*)",
+        CredentialsError,
+        "the registry does not let us in: {0}",
+        "docker login there as the same user, or load the image there (docker load)",
+    ),
+    _Kind(
+        r"((?:Get|Head) \"?https?://[^/\s\"]+/v2/[^\n]*)",
+        UnreachableError,
+        "a registry does not answer: {0}",
+        "check its name and the way there from that machine, or load the image there (docker load)",
+    ),
+    _Kind(
         r"(x509: [^\n]*|tls: [^\n]*|remote error: [^\n]*|server gave HTTP response to HTTPS client|"
         r"HTTP request to an HTTPS server|failed to retrieve context tls[^\n]*|[Uu]nable to load X509[^\n]*|"
         r"[Cc]ould not (?:load|read) (?:X509|CA|client)[^\n]*)",
@@ -92,6 +104,14 @@ _KINDS: Sequence[_Kind] = (
         NotReadyError,
         "the daemon's disk is full",
         "make room there: docker system df shows what takes it, docker image prune frees what is unused",
+    ),
+    _Kind(
+        r"(dockerfile parse error[^\n]*|[Uu]nknown instruction: \S+|Cannot locate specified Dockerfile[^\n]*|"
+        r"failed to read dockerfile[^\n]*|(?:COPY|ADD) failed[^\n]*|failed to compute cache key[^\n]*|"
+        r"failed to reach build target[^\n]*|target stage [^\n]*)",
+        SpecError,
+        "an image cannot be built as its Dockerfile says: {0}",
+        "see the Dockerfile, and what .dockerignore leaves out of its context",
     ),
     _Kind(
         r"(user specified IP address[^\n]*|Address already in use|invalid [^\n]*|unknown flag: \S+)",

@@ -33,6 +33,11 @@ class Memory:
         """The key of the digests."""
         return bytes.fromhex(self.key)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether an apply has begun of which nobody knows that it came to its end."""
+        return self.applied == "" and bool(self.places)
+
     def at(self, where: Where) -> Memory:
         """The same with a key, and with one more daemon, whose certificates may be new."""
         from nacl.utils import random

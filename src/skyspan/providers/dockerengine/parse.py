@@ -17,6 +17,10 @@ from typing import Any
 OWNER = "skyspan.stage"
 """Label of everything that a stage made: `WORKSPACE/DEPLOYMENT/STAGE`."""
 
+BUILT = "skyspan.image"
+"""Label of an image that a stage built, with the same: containers inherit the labels of their images, and would be
+taken for the stage's if it were the other one."""
+
 KEY = "skyspan.key"
 """Label with the name that the settings give to a container or a network."""
 
@@ -94,8 +98,9 @@ class Network:
 class Look:
     """One look at a daemon, as far as it went: what was not asked for is empty.
 
-    `volumes` tells the owner of each, `images` the id of each image asked for ("" for one that is not there), `routes`
-    are the prefixes that the place of the command has routes to, `links` its interfaces.
+    `volumes` tells the owner of each, `images` the id of each image asked for ("" for one that is not there), `built`
+    are the names of images that are marked as the stage's own, or their ids where a newer one took the name, `routes`
+    the prefixes that the place of the command has routes to, `links` its interfaces.
     """
 
     version: str
@@ -104,6 +109,7 @@ class Look:
     networks: tuple[Network, ...] = ()
     volumes: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     images: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    built: tuple[str, ...] = ()
     routes: tuple[IPv4Network | IPv6Network, ...] = ()
     links: frozenset[str] = frozenset()
 
@@ -119,6 +125,10 @@ class Look:
         """The containers of a stage."""
         return tuple(item for item in self.containers if item.owner == owner)
 
+    def networks_of(self, owner: str) -> tuple[Network, ...]:
+        """The networks of a stage."""
+        return tuple(item for item in self.networks if item.owner == owner)
+
 
 def parse_look(text: str) -> Look:
     """What the look script prints; raises ValueError for what it cannot have printed."""
@@ -131,6 +141,7 @@ def parse_look(text: str) -> Look:
         networks=tuple(_network(json.loads(line)) for line in parts.get("networks", "").splitlines()),
         volumes=dict(_pairs(parts.get("volumes", ""))),
         images=dict(_pairs(parts.get("images", ""))),
+        built=tuple(parts.get("built", "").split()),
         routes=tuple(_routes(parts.get("routes", ""))),
         links=frozenset(parts.get("links", "").split()),
     )

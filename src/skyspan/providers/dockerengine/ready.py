@@ -44,6 +44,10 @@ Wanted: TypeAlias = Mapping[str, bool]
 """By name of container, whether it does its work and ends (true), or is to run (false)."""
 
 
+Looking: TypeAlias = Callable[[bool], Awaitable[Look]]
+"""Looks at the containers alone or, told so, at everything that the stage has there."""
+
+
 def judge(container: Container | None, *, ends: bool = False) -> Judgement:
     """Whether a container is as it is to be (pure)."""
     if container is None:
@@ -81,28 +85,35 @@ async def until_ready(
     engine: Engine,
     wanted: Wanted,
     within_s: float,
-    look: Callable[[], Awaitable[Look]],
+    look: Looking,
     ctx: StageContext,
     before: Look | None = None,
+    now: Look | None = None,
 ) -> Look:
     """Wait until every container is ready; the error names those that are not, with the end of their logs.
 
-    `before` is a look of before whatever was done: containers that ran then need not be looked at twice."""
+    `before` is a look of before whatever was done: containers that ran then need not be looked at twice. `now` is a
+    first look that was made already. What is returned is a look at everything."""
     until = ctx.clock.monotonic() + within_s
     until = until if ctx.deadline is None else min(until, ctx.deadline)
+    # One that ends may have done so already; one that goes on has to be looked at twice in any case.
+    everything = now is not None or any(wanted.values())
+    seen = now if now is not None else await look(everything)
     while True:
-        seen = await look()
         found = {name: judge(seen.container(name), ends=ends) for name, ends in wanted.items()}
         late = {name: one for name, one in found.items() if not one.ready}
-        if not late:
-            if steady(before, seen, wanted):
-                return seen
-            before = seen
-        else:
+        if late:
             ended = any(one.verdict is Verdict.FAILED for one in late.values())
             if ended or ctx.clock.monotonic() + _PAUSE_S >= until:
                 raise await _not_ready(engine, late, seen, within_s)
-        await ctx.clock.sleep(_PAUSE_S)
+        settled = not late and steady(before, seen, wanted)
+        if settled and everything:
+            return seen
+        before = before if late else seen
+        everything = not late
+        if not settled:
+            await ctx.clock.sleep(_PAUSE_S)
+        seen = await look(everything)
 
 
 async def _not_ready(engine: Engine, late: Mapping[str, Judgement], seen: Look, within_s: float) -> NotReadyError:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from skyspan.contracts.provider import Spec
 from skyspan.model.composition import Model, Seconds
 from skyspan.model.secret import Secret
 from skyspan.model.value import revealed
+
+
+def _text(value: Any) -> Any:
+    """Numbers and truth values as a shell would write them: YAML reads `[sleep, 1]` as a number."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
+SecretText: TypeAlias = Annotated[str | Secret, BeforeValidator(_text)]
 
 _ENDPOINT = re.compile(r"(unix:///[^\s]+|tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5})")
 

@@ -26,7 +26,7 @@ class ManyRequests:
 
     async def observe(self, spec: HttpSpec, ctx: ReadContext) -> Observation:
         known = await Ledger.load(ctx.kept)
-        singles = spec.singles()
+        singles = spec.singles
         seen = dict(zip(singles, await _together(self._see(singles, known or Ledger({}), ctx)), strict=True))
         missing = [key for key, one in seen.items() if not one.exists]
         drifted = [key for key, one in seen.items() if one.exists and one.drifted]
@@ -50,7 +50,7 @@ class ManyRequests:
 
     async def plan(self, spec: HttpSpec, seen: Observation, ctx: ReadContext) -> Change:
         known = await Ledger.load(ctx.kept) or Ledger({})
-        singles = spec.singles()
+        singles = spec.singles
         off = {resource.address: resource for resource in seen.drift}
         changes: dict[str, Change] = {}
         for key, single in singles.items():
@@ -84,7 +84,7 @@ class ManyRequests:
         if change.action is Action.NONE:
             return await self.observe(spec, ctx)
         known = await Ledger.load(ctx.kept) or Ledger({})
-        singles = spec.singles()
+        singles = spec.singles
         gone = [key for key in known.keys if key not in singles]
         await known.announce(singles, ctx.kept)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -191,7 +192,7 @@ class HttpSpec(Spec):
         if self.each is None and self.key:
             msg = "`key` is for `each`"
             raise ValueError(msg)
-        self.singles()
+        _ = self.singles
         return self
 
     @model_validator(mode="after")
@@ -201,6 +202,7 @@ class HttpSpec(Spec):
             raise ValueError(msg)
         return self
 
+    @cached_property
     def singles(self) -> dict[str, HttpSpec]:
         """The settings of each item's request, by key; none without `each`."""
         settings = self.model_dump(exclude={"each", "key"}, exclude_unset=True, by_alias=True)
