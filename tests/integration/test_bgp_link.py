@@ -7,11 +7,14 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests.support.bgp_rig import PAIR, Joined, Routing, bgp, joined
 from tests.support.driven import assert_cut_off_is_healed
+from tests.support.gateways import stage_on
 
 from skyspan.contracts.transport import Command, Stream
 from skyspan.contracts.watch import Cause, Finding, Repair
@@ -22,7 +25,6 @@ from skyspan.networks.bgp.spec import BgpSpec
 from skyspan.networks.wireguard.provider import WireguardProvider
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.testing.gateway_world import Machine
-from skyspan.testing.provider_world import ProviderWorld
 
 pytestmark = pytest.mark.integration
 
@@ -67,27 +69,62 @@ fi
 """Announce other prefixes by hand, past everything that was declared."""
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_link(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Joined]:
+    async with joined(tmp_path_factory.mktemp("link")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_bare(shared_link: Joined) -> dict[str, str]:
+    return await shared_link.sites.state()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def routing(shared_link: Joined, shared_bare: dict[str, str], tmp_path: Path) -> AsyncIterator[Routing]:
+    """A stage over the link that all share: whatever the test leaves of it can be destroyed."""
+    made = Routing(stage_on(shared_link.sites, tmp_path))
+    yield made
+    await made.down(bgp(shared_link))
+    assert await shared_link.sites.state() == shared_bare
+
+
 @pytest.fixture
-async def link(tmp_path: Path) -> AsyncIterator[Joined]:
+def link(shared_link: Joined) -> Joined:
+    return shared_link
+
+
+@pytest.fixture
+async def own_link(tmp_path: Path) -> AsyncIterator[Joined]:
+    """A link for a test that spoils it."""
     async with joined(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def routing(link: Joined, tmp_path: Path) -> Routing:
-    return Routing(ProviderWorld(tmp_path / "bgp", link.sites.gateways, hosts=link.sites.hosts))
+def own_routing(own_link: Joined, tmp_path: Path) -> Routing:
+    return Routing(stage_on(own_link.sites, tmp_path / "bgp"))
+
+
+@asynccontextmanager
+async def network_behind(machine: Machine, address: str) -> AsyncIterator[None]:
+    """One more network behind a gateway, for a time."""
+    await machine.sh('ip address add "$1" dev lan', address)
+    try:
+        yield
+    finally:
+        await machine.sh('ip address delete "$1" dev lan', address)
 
 
 async def causes(routing: Routing, settings: BgpSpec) -> dict[Cause, Finding]:
-    found = await routing.provider.diagnose(settings, routing.world.reading())
-    return {item.cause: item for item in found}
+    return {item.cause: item for item in await routing.diagnosed(settings)}
 
 
-async def until(link: Joined, routing: Routing, settings: BgpSpec, words: str) -> Finding:
+async def until(routing: Routing, settings: BgpSpec, words: str) -> Finding:
     """The finding with these words, once it is there."""
     found: tuple[Finding, ...] = ()
     for _ in range(60):
-        found = await routing.provider.diagnose(settings, routing.world.reading())
+        found = await routing.diagnosed(settings)
         for item in found:
             if words in item.words:
                 return item
@@ -107,50 +144,51 @@ async def test_exactly_the_declared_prefixes_pass_and_destroying_leaves_nothing(
 ) -> None:
     before = await link.sites.state()
     settings = bgp(link, {"daemon": daemons[0]}, {"daemon": daemons[1], "announce": ["10.2.0.0/24", "10.2.64.0/20"]})
-    await link.west.sh("ip address add 10.2.64.1/20 dev lan")
-    seen = await routing.up(settings)
-    assert seen.healthy
-    assert seen.outputs["daemons"].value == dict(zip(("east-gw", "west-gw"), daemons, strict=True))
-    assert seen.outputs["received"].value == {
-        "east-gw": {"west-gw": ["10.2.0.0/24", "10.2.64.0/20"]},
-        "west-gw": {"east-gw": ["10.1.0.0/24"]},
-    }
-    assert seen.outputs["sent"].value["west-gw"] == {"east-gw": ["10.2.0.0/24", "10.2.64.0/20"]}
-    assert await routes(link.east) == {"10.2.0.0/24", "10.2.64.0/20"}
-    assert await routes(link.west) == {"10.1.0.0/24"}
-    assert await link.sites.machines["east"].pings("10.2.64.1")
-    assert not await causes(routing, settings)
-    assert all(passage.passed for passage in await routing.provider.probe(settings, routing.world.reading()))
-    written, puts = len(routing.written()), routing.world.kept.puts
-    assert (await routing.look(settings))[1].action is Action.NONE
-    await routing.up(settings)
-    assert (len(routing.written()), routing.world.kept.puts) == (written, puts), "a second up writes nothing"
-    await routing.down(settings)
-    await link.west.sh("ip address del 10.2.64.1/20 dev lan")
+    async with network_behind(link.west, "10.2.64.1/20"):
+        seen = await routing.up(settings)
+        assert seen.healthy
+        assert seen.outputs["daemons"].value == dict(zip(("east-gw", "west-gw"), daemons, strict=True))
+        assert seen.outputs["received"].value == {
+            "east-gw": {"west-gw": ["10.2.0.0/24", "10.2.64.0/20"]},
+            "west-gw": {"east-gw": ["10.1.0.0/24"]},
+        }
+        assert seen.outputs["sent"].value["west-gw"] == {"east-gw": ["10.2.0.0/24", "10.2.64.0/20"]}
+        assert await routes(link.east) == {"10.2.0.0/24", "10.2.64.0/20"}
+        assert await routes(link.west) == {"10.1.0.0/24"}
+        assert await link.sites.machines["east"].pings("10.2.64.1")
+        assert not await causes(routing, settings)
+        assert await routing.passes(settings)
+        written, puts = len(routing.written()), routing.world.kept.puts
+        assert (await routing.look(settings))[1].action is Action.NONE
+        await routing.up(settings)
+        assert (len(routing.written()), routing.world.kept.puts) == (written, puts), "a second up writes nothing"
+        await routing.down(settings)
     assert await link.sites.state() == before
 
 
-@pytest.mark.parametrize("daemons", [("bird", "frr"), ("frr", "bird")], ids="-".join)
-async def test_prefixes_change_without_loss_of_the_session(
-    link: Joined, routing: Routing, daemons: tuple[str, str]
-) -> None:
-    def settings(*west: str) -> BgpSpec:
-        return bgp(link, {"daemon": daemons[0]}, {"daemon": daemons[1], "announce": west})
+async def test_prefixes_change_both_ways_without_loss_of_the_session(link: Joined, routing: Routing) -> None:
+    """FRR is told every change of what it announces and of what it learns, and BIRD works them out by itself."""
+    east, west = link.east, link.west
+    networks = {"east": ("10.1.0.0/24", "10.1.77.0/24"), "west": ("10.2.0.0/24", "10.2.77.0/24")}
 
-    await link.west.sh("ip address add 10.2.77.1/24 dev lan")
-    await routing.up(settings("10.2.0.0/24"))
-    since = [await machine.sh(SINCE) for machine in (link.east, link.west)]
-    for announced in (("10.2.77.0/24",), ("10.2.0.0/24", "10.2.77.0/24"), ("10.2.0.0/24",)):
-        seen, change = await routing.look(settings(*announced))
-        assert change.action is Action.UPDATE
-        assert not seen.drifted, "settings that changed are no drift"
-        assert (await routing.up(settings(*announced))).healthy
-        assert await routes(link.east) == set(announced)
-        assert [await machine.sh(SINCE) for machine in (link.east, link.west)] == since
-    changed, name = (link.east, "east-gw") if daemons[0] == "frr" else (link.west, "west-gw")
-    runs = await changed.sh(RUNS)
-    await routing.provider.repair(settings("10.2.0.0/24"), Repair("restart", name), routing.world.writing())
-    assert await changed.sh(RUNS) == runs, "all changes give what a new start gives"
+    def settings(*which: int) -> BgpSpec:
+        announced = {side: {"announce": [nets[number] for number in which]} for side, nets in networks.items()}
+        return bgp(link, MIXED[0] | announced["east"], MIXED[1] | announced["west"])
+
+    async with network_behind(east, "10.1.77.1/24"), network_behind(west, "10.2.77.1/24"):
+        await routing.up(settings(0))
+        since = [await machine.sh(SINCE) for machine in (east, west)]
+        for which in ((1,), (0, 1), (0,)):
+            seen, change = await routing.look(settings(*which))
+            assert change.action is Action.UPDATE
+            assert not seen.drifted, "settings that changed are no drift"
+            assert (await routing.up(settings(*which))).healthy
+            assert await routes(east) == {networks["west"][number] for number in which}
+            assert await routes(west) == {networks["east"][number] for number in which}
+            assert [await machine.sh(SINCE) for machine in (east, west)] == since
+        runs = await west.sh(RUNS)
+        await routing.provider.repair(settings(0), Repair("restart", "west-gw"), routing.world.writing())
+        assert await west.sh(RUNS) == runs, "all changes give what a new start gives"
 
 
 @pytest.mark.parametrize("leaking", ["east-gw", "west-gw"])
@@ -162,7 +200,7 @@ async def test_a_leak_is_refused_and_named_and_a_flood_closes_the_session(
     own, other = ("10.1.0.0/24", link.west) if leaking == "east-gw" else ("10.2.0.0/24", link.east)
     kept = await routes(other)
     await link.sites.machines[leaking].sh(LEAK, own, "10.66.0.0/16", "0.0.0.0/1")
-    found = await until(link, routing, settings, "0.0.0.0/1, 10.66.0.0/16")
+    found = await until(routing, settings, "0.0.0.0/1, 10.66.0.0/16")
     assert (found.cause, found.where) == (Cause.PREFIX_LEAKED, other.name)
     assert await routes(other) == kept, "nothing of it reaches the kernel's table"
     seen, _ = await routing.look(settings)
@@ -172,7 +210,7 @@ async def test_a_leak_is_refused_and_named_and_a_flood_closes_the_session(
     if leaking == "east-gw":
         # FRR counts, refused ones too, when a prefix comes that it does not refuse.
         await link.east.sh("birdcl -s /run/skyspan-bgp/*/ctl reload out all")
-    assert (await until(link, routing, settings, "max_prefixes")).where == other.name
+    assert (await until(routing, settings, "max_prefixes")).where == other.name
     assert not (await routing.look(settings))[0].healthy
 
 
@@ -276,26 +314,26 @@ async def test_reloads_leave_well_sessions_up_and_stop_withdraws_until_start(lin
     assert await routes(link.east) == {"10.2.0.0/24"}
 
 
-async def test_what_wireguard_would_drop_is_named(link: Joined, routing: Routing) -> None:
-    await link.west.sh("ip address add 10.9.0.1/24 dev lan")
-    settings = bgp(link, BIRDS[0], BIRDS[1] | {"announce": ["10.9.0.0/24"]}, ready_within=8)
+async def test_what_wireguard_would_drop_is_named(own_link: Joined, own_routing: Routing) -> None:
+    await own_link.west.sh("ip address add 10.9.0.1/24 dev lan")
+    settings = bgp(own_link, BIRDS[0], BIRDS[1] | {"announce": ["10.9.0.0/24"]}, ready_within=5)
     with pytest.raises(NotReadyError) as caught:
-        await routing.up(settings)
+        await own_routing.up(settings)
     assert "its AllowedIPs do not cover 10.9.0.0/24" in caught.value.summary
-    assert await routes(link.east) == {"10.9.0.0/24"}, "BGP itself sees nothing wrong"
-    found = await causes(routing, settings)
+    assert await routes(own_link.east) == {"10.9.0.0/24"}, "BGP itself sees nothing wrong"
+    found = await causes(own_routing, settings)
     assert set(found) == {Cause.ALLOWED_IPS}
     assert found[Cause.ALLOWED_IPS].where == "east-gw"
     assert "do not cover 10.9.0.0/24" in found[Cause.ALLOWED_IPS].words
-    key = (await link.east.sh("wg show all peers")).split()[-1]
-    await link.east.sh(
+    key = (await own_link.east.sh("wg show all peers")).split()[-1]
+    await own_link.east.sh(
         'wg set $(wg show interfaces) peer "$1" allowed-ips +10.9.0.0/24 2>/dev/null || '
         'wg set $(wg show interfaces) peer "$1" allowed-ips 10.2.0.0/16,10.9.0.0/24,"$2"/32',
         key,
-        link.outputs["addresses"]["west-gw"][0].split("/")[0],
+        own_link.outputs["addresses"]["west-gw"][0].split("/")[0],
     )
-    await until_healthy(routing, settings)
-    assert not await causes(routing, settings)
+    await until_healthy(own_routing, settings)
+    assert not await causes(own_routing, settings)
 
 
 async def test_settings_that_do_not_come_up_are_taken_back(link: Joined, routing: Routing) -> None:
@@ -340,29 +378,31 @@ mkdir -p /run/bird; bird -c /run/theirs.conf -s /run/bird/ctl -P /run/bird/pid
 """
 
 
-async def test_the_hosts_own_daemons_are_left_alone(link: Joined, routing: Routing) -> None:
-    await link.west.sh(FOREIGN_ZEBRA)
-    await link.west.sh(FOREIGN_BIRD)
+async def test_the_hosts_own_daemons_are_left_alone(own_link: Joined, own_routing: Routing) -> None:
+    await own_link.west.sh(FOREIGN_ZEBRA)
+    await own_link.west.sh(FOREIGN_BIRD)
     theirs = (
         "ip route show 10.200.0.0/16; cat /run/bird/pid /run/frr/zebra.pid; pgrep -x zebra; pgrep -x bird | head -1"
     )
-    before, kept = await link.sites.state(), await link.west.sh(theirs)
+    before, kept = await own_link.sites.state(), await own_link.west.sh(theirs)
     with pytest.raises(SpecError, match="runs an FRR already") as caught:
-        await routing.up(bgp(link, *MIXED))
+        await own_routing.up(bgp(own_link, *MIXED))
     assert "daemon: bird" in caught.value.hint
     both = BIRDS
     with pytest.raises(SpecError, match="TCP port 179 of west-gw is in use"):
-        await routing.up(bgp(link, *both))
-    assert await link.sites.state() == before, "nothing was touched"
+        await own_routing.up(bgp(own_link, *both))
+    assert await own_link.sites.state() == before, "nothing was touched"
     with pytest.raises(NotReadyError, match="session of"):
-        await routing.up(bgp(link, *both, port=1179, ready_within=2))
-    await routing.down(bgp(link, *both, port=1179))
-    for machine in (link.east, link.west):
-        await machine.sh('nft insert rule inet "skyspan-$1" admitted tcp dport 1179 accept', link.outputs["interface"])
-    assert (await routing.up(bgp(link, *both, port=1179))).healthy
-    assert await link.west.sh(theirs) == kept
-    await routing.down(bgp(link, *both, port=1179))
-    assert await link.west.sh(theirs) == kept
+        await own_routing.up(bgp(own_link, *both, port=1179, ready_within=2))
+    await own_routing.down(bgp(own_link, *both, port=1179))
+    for machine in (own_link.east, own_link.west):
+        await machine.sh(
+            'nft insert rule inet "skyspan-$1" admitted tcp dport 1179 accept', own_link.outputs["interface"]
+        )
+    assert (await own_routing.up(bgp(own_link, *both, port=1179))).healthy
+    assert await own_link.west.sh(theirs) == kept
+    await own_routing.down(bgp(own_link, *both, port=1179))
+    assert await own_link.west.sh(theirs) == kept
 
 
 async def test_addresses_without_a_common_network_name_their_peer(tmp_path: Path) -> None:
@@ -371,7 +411,7 @@ async def test_addresses_without_a_common_network_name_their_peer(tmp_path: Path
         {"host": "west-gw", "prefixes": ["10.2.0.0/16"], "address": "10.254.7.2/32"},
     ]
     async with joined(tmp_path, between=ends) as link:
-        routing = Routing(ProviderWorld(tmp_path / "bgp", link.sites.gateways, hosts=link.sites.hosts))
+        routing = Routing(stage_on(link.sites, tmp_path / "bgp"))
         before = await link.sites.state()
         seen = await routing.up(bgp(link, *MIXED))
         assert seen.healthy
@@ -393,7 +433,7 @@ async def test_ipv6_prefixes_pass_in_a_session_of_their_own(tmp_path: Path) -> N
     async with joined(tmp_path, between=ends) as link:
         for number, machine in ((1, link.east), (2, link.west)):
             await machine.sh(f"ip address add fd00:{number}::1/64 dev lan nodad")
-        routing = Routing(ProviderWorld(tmp_path / "bgp", link.sites.gateways, hosts=link.sites.hosts))
+        routing = Routing(stage_on(link.sites, tmp_path / "bgp"))
         settings = bgp(
             link,
             MIXED[0] | {"announce": ["10.1.0.0/24", "fd00:1::/64"]},
@@ -411,9 +451,7 @@ async def test_ipv6_prefixes_pass_in_a_session_of_their_own(tmp_path: Path) -> N
 
 
 async def test_each_side_can_be_somebody_elses(link: Joined, routing: Routing, tmp_path: Path) -> None:
-    address = PAIR.stage("theirs")
-    world = ProviderWorld(tmp_path / "theirs", link.sites.gateways, hosts=link.sites.hosts, address=address)
-    theirs = Routing(world)
+    theirs = Routing(stage_on(link.sites, tmp_path / "theirs", address=PAIR.stage("theirs")))
     password = Secret("correct-horse-9")
     ours = bgp(link, MIXED[0], {"managed": False}, password=password)
     seen, _ = await asyncio.gather(
@@ -424,20 +462,21 @@ async def test_each_side_can_be_somebody_elses(link: Joined, routing: Routing, t
     assert seen.outputs["received"].value == {"east-gw": {"west-gw": ["10.2.0.0/24"]}}
     assert password.reveal() not in await link.east.sh("ps axww")
     with pytest.raises(NotReadyError) as caught:
-        await routing.up(bgp(link, MIXED[0], {"managed": False}, password=Secret("wrong"), ready_within=8))
+        await routing.up(bgp(link, MIXED[0], {"managed": False}, password=Secret("wrong"), ready_within=2))
     assert "session of east-gw with west-gw" in caught.value.summary
     assert "password" in caught.value.hint
     await until_healthy(routing, ours)
+    await theirs.down(ours)
 
 
-async def test_a_missing_daemon_names_host_and_package(link: Joined, routing: Routing) -> None:
-    await link.west.sh("mount --bind /dev/null /usr/lib/frr/zebra; mount --bind /dev/null $(command -v birdcl)")
+async def test_a_missing_daemon_names_host_and_package(own_link: Joined, own_routing: Routing) -> None:
+    await own_link.west.sh("mount --bind /dev/null /usr/lib/frr/zebra; mount --bind /dev/null $(command -v birdcl)")
     with pytest.raises(ToolMissingError) as caught:
-        await routing.up(bgp(link, *MIXED))
+        await own_routing.up(bgp(own_link, *MIXED))
     assert caught.value.summary == "west-gw has no FRR"
     assert caught.value.hint == "on west-gw: apt-get install frr"
     with pytest.raises(ToolMissingError, match="west-gw has no BIRD 2 and no FRR"):
-        await routing.up(bgp(link))
+        await own_routing.up(bgp(own_link))
 
 
 async def second_link(folder: Path, link: Joined) -> Joined:
@@ -447,8 +486,7 @@ async def second_link(folder: Path, link: Joined) -> Joined:
         {"host": "north-gw", "prefixes": ["10.3.0.0/16"]},
     ]
     spec = WireguardSpec.model_validate({"between": ends, "allow": ["icmp", "tcp/179", "udp/3784"]})
-    hosts, address = link.sites.hosts, PAIR.stage("north")
-    world = ProviderWorld(folder / "north", link.sites.gateways, hosts=hosts, address=address)
+    world = stage_on(link.sites, folder / "north", address=PAIR.stage("north"))
     seen = await WireguardProvider().apply(spec, Change(Action.CREATE), world.writing())
     return Joined(link.sites, world, spec, {name: output.value for name, output in seen.outputs.items()})
 
@@ -460,7 +498,7 @@ async def test_a_hub_passes_on_what_its_spokes_announce_and_one_may_leave(tmp_pa
     ]
     async with joined(tmp_path, ("east", "west", "north"), between=ends) as link:
         other = await second_link(tmp_path, link)
-        routing = Routing(ProviderWorld(tmp_path / "bgp", link.sites.gateways, hosts=link.sites.hosts))
+        routing = Routing(stage_on(link.sites, tmp_path / "bgp"))
         before = await link.sites.state()
         speakers = [
             {"host": "east-gw", "asn": 64512, "announce": ["10.1.0.0/24"], "daemon": "frr", "transit": True},

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from tests.support.driven import LOCKED_OUT, DockerHost, LastWords, Through, until
-from tests.support.ipsec_rig import ENV, Link, spec
+from tests.support.gateways import stage_on
+from tests.support.ipsec_rig import Link, spec
 
 from skyspan.contracts.transport import Command, Completed, OnOutput
 from skyspan.contracts.watch import Cause
@@ -17,22 +17,13 @@ from skyspan.model.change import Action
 from skyspan.model.error import UnreachableError
 from skyspan.networks.ipsec import scripts
 from skyspan.testing.gateway_world import GatewayWorld, Machine
-from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def sites() -> AsyncIterator[GatewayWorld]:
-    made = await GatewayWorld.make(LocalTransport(ENV))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 def link(sites: GatewayWorld, tmp_path: Path) -> Link:
-    return Link(sites, ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts))
+    return Link(sites, stage_on(sites, tmp_path))
 
 
 @dataclass

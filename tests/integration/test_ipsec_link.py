@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from tests.support.driven import Through, assert_cut_off_is_healed
-from tests.support.ipsec_rig import ENV, Link, spec
+from tests.support.gateways import stage_on
+from tests.support.ipsec_rig import Link, spec
 
 from skyspan.contracts.context import Clock
 from skyspan.contracts.transport import Command, Completed, OnOutput
@@ -28,8 +29,7 @@ from skyspan.model.error import (
 from skyspan.model.secret import Secret
 from skyspan.networks.ipsec.certificates import DAY_S, new_ca
 from skyspan.testing.gateway_world import GatewayWorld
-from skyspan.testing.provider_world import ProviderWorld, RealClock
-from skyspan.transports.local import LocalTransport
+from skyspan.testing.provider_world import RealClock
 
 pytestmark = pytest.mark.integration
 
@@ -58,15 +58,8 @@ class Shifted:
 
 
 @pytest.fixture
-async def sites() -> AsyncIterator[GatewayWorld]:
-    made = await GatewayWorld.make(LocalTransport(ENV))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 def link(sites: GatewayWorld, tmp_path: Path) -> Link:
-    return Link(sites, ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts))
+    return Link(sites, stage_on(sites, tmp_path))
 
 
 async def test_the_whole_life_of_a_link(link: Link, sites: GatewayWorld) -> None:
@@ -163,23 +156,37 @@ async def test_certificates_join_are_renewed_in_time_and_told_when_expired(link:
     assert await sites.state() == before
 
 
-@pytest.mark.parametrize("victims", [("west-gw",), ("east-gw",), ("east-gw", "west-gw")], ids="+".join)
-async def test_a_killed_daemon_is_named_and_repaired_with_one_session(
-    link: Link, sites: GatewayWorld, victims: tuple[str, ...]
-) -> None:
+async def test_what_breaks_a_link_is_named_and_repaired_with_one_session(link: Link, sites: GatewayWorld) -> None:
     before = await sites.state()
     await link.up(spec())
     assert isinstance(link.provider, SupportsWatch)
     assert not await link.diagnosed(spec())
-    for victim in victims:
-        await sites.machines[victim].sh(KILL)
+
+    # Daemons that were killed.
+    for victims in (("west-gw",), ("east-gw",), ("east-gw", "west-gw")):
+        for victim in victims:
+            await sites.machines[victim].sh(KILL)
+        found = await link.diagnosed(spec())
+        assert [(one.cause, one.where) for one in found] == [(Cause.DAEMON_DOWN, victim) for victim in victims]
+        step, took = await link.repaired(spec())
+        print(f"{' and '.join(victims)} killed: repaired by {step} in {took:.1f} s")
+        assert took < REPAIRED_S
+        await link.assert_one_session()
+        assert (await link.look(spec()))[1].action is Action.NONE
+
+    # A cut between the sites.
+    router = sites.machines["router"]
+    await router.wire("ip link set west down")
+    assert not await link.passes(spec())
     found = await link.diagnosed(spec())
-    assert [(one.cause, one.where) for one in found] == [(Cause.DAEMON_DOWN, victim) for victim in victims]
-    step, took = await link.repaired(spec())
-    print(f"{' and '.join(victims)} killed: repaired by {step} in {took:.1f} s")
-    assert took < REPAIRED_S
+    assert found[0].cause in (Cause.UNREACHABLE, Cause.HANDSHAKE_MISSING)
+    await router.wire("ip link set west up")
+    begun = time.monotonic()
+    while not await link.passes(spec()):
+        await RealClock().sleep(0.2)
+        assert time.monotonic() - begun < REPAIRED_S
     await link.assert_one_session()
-    assert (await link.look(spec()))[1].action is Action.NONE
+
     await link.down(spec())
     assert await sites.state() == before
 
@@ -193,21 +200,6 @@ async def test_a_side_that_forgot_the_session_is_called_again(link: Link, sites:
     assert "no longer knows the session that east-gw still holds" in found[0].words
     step, took = await link.repaired(spec())
     assert (step, took < REPAIRED_S) == ("re-initiate east-gw", True)
-    await link.assert_one_session()
-
-
-async def test_a_cut_is_told_apart_and_leaves_one_session(link: Link, sites: GatewayWorld) -> None:
-    await link.up(spec())
-    router = sites.machines["router"]
-    await router.wire("ip link set west down")
-    assert not await link.passes(spec())
-    found = await link.diagnosed(spec())
-    assert found[0].cause in (Cause.UNREACHABLE, Cause.HANDSHAKE_MISSING)
-    await router.wire("ip link set west up")
-    begun = time.monotonic()
-    while not await link.passes(spec()):
-        await RealClock().sleep(0.2)
-        assert time.monotonic() - begun < REPAIRED_S
     await link.assert_one_session()
 
 
@@ -454,7 +446,7 @@ async def test_a_daemon_of_others_that_does_not_answer_is_left_alone(link: Link,
 async def test_two_links_share_a_gateway_and_its_daemon(link: Link, sites: GatewayWorld, tmp_path: Path) -> None:
     before = await sites.state()
     address = DeploymentAddress("default", "proof").stage("second")
-    other = Link(sites, ProviderWorld(tmp_path / "other", sites.gateways, hosts=sites.hosts, address=address))
+    other = Link(sites, stage_on(sites, tmp_path / "other", address=address))
     second = spec(east={"prefixes": ["10.11.0.0/24"]}, west={"prefixes": ["10.12.0.0/24"]})
     await link.up(spec())
     session = await link.sessions("east-gw")

@@ -7,35 +7,48 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.support.bgp_rig import Joined, bgp, joined
+from tests.support.gateways import given_back, stage_on
 
 from skyspan.model.secret import Secret
 from skyspan.networks.bgp.provider import BgpProvider
 from skyspan.networks.bgp.spec import BgpSpec
 from skyspan.testing.conformance.provider import ProviderCase, ProviderConformance
-from skyspan.testing.provider_world import ProviderWorld
 
 PASSWORD = Secret("made-for-this-test-alone")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_link(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Joined]:
+    async with joined(tmp_path_factory.mktemp("link")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_bare(shared_link: Joined) -> dict[str, str]:
+    return await shared_link.sites.state()
+
+
 @pytest.mark.integration
 class TestBgp(ProviderConformance):
-    @pytest.fixture
-    async def link(self, tmp_path: Path) -> AsyncIterator[Joined]:
-        async with joined(tmp_path) as made:
-            yield made
-
-    @pytest.fixture
-    def case(self, tmp_path: Path, link: Joined) -> ProviderCase:
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def case(
+        self, tmp_path: Path, shared_link: Joined, shared_bare: dict[str, str]
+    ) -> AsyncIterator[ProviderCase]:
         def spec(*west: str, **settings: Any) -> BgpSpec:
-            return bgp(link, {"daemon": "bird"}, {"daemon": "bird", "announce": west or ["10.2.0.0/24"]}, **settings)
+            return bgp(
+                shared_link, {"daemon": "bird"}, {"daemon": "bird", "announce": west or ["10.2.0.0/24"]}, **settings
+            )
 
-        return ProviderCase(
+        case = ProviderCase(
             provider=BgpProvider(),
             spec=spec(),
             changed=spec("10.2.0.0/24", "10.2.64.0/20", hold=9),
             secret_spec=spec(password=PASSWORD),
             slow_spec=spec("10.9.0.0/24", ready_within=60),
-            world=ProviderWorld(tmp_path / "bgp", link.sites.gateways, hosts=link.sites.hosts),
-            snapshot=link.sites.state,
+            world=stage_on(shared_link.sites, tmp_path),
+            snapshot=shared_link.sites.state,
         )
+        async with given_back(case, shared_link.sites, shared_bare):
+            yield case

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.bgp_rig import ENV
+import pytest_asyncio
+from tests.support.gateways import given_back, stage_on
 
 from skyspan.model.secret import Secret
 from skyspan.networks.routes.provider import RoutesProvider
@@ -15,8 +16,6 @@ from skyspan.networks.routes.spec import RoutesSpec
 from skyspan.testing.conformance.provider import ProviderCase, ProviderConformance
 from skyspan.testing.conformance.source_rules import models_of
 from skyspan.testing.gateway_world import GatewayWorld
-from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
 
 
 def spec(*to: str, **settings: Any) -> RoutesSpec:
@@ -27,22 +26,20 @@ def spec(*to: str, **settings: Any) -> RoutesSpec:
 
 @pytest.mark.integration
 class TestRoutes(ProviderConformance):
-    @pytest.fixture
-    async def gateways(self) -> AsyncIterator[GatewayWorld]:
-        world = await GatewayWorld.make(LocalTransport(ENV))
-        yield world
-        await world.close()
-
-    @pytest.fixture
-    def case(self, tmp_path: Path, gateways: GatewayWorld) -> ProviderCase:
-        return ProviderCase(
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def case(
+        self, tmp_path: Path, shared_sites: GatewayWorld, shared_bare: dict[str, str]
+    ) -> AsyncIterator[ProviderCase]:
+        case = ProviderCase(
             provider=RoutesProvider(),
             spec=spec(returns=[{"host": "west-gw", "to": ["10.1.0.0/24"]}]),
             changed=spec("10.2.0.0/25", "10.7.0.0/16"),
             slow_spec=spec(returns=[{"host": "west-gw", "to": ["10.66.0.0/16"]}], ready_within=60),
-            world=ProviderWorld(tmp_path, gateways.gateways, hosts=gateways.hosts),
-            snapshot=gateways.state,
+            world=stage_on(shared_sites, tmp_path),
+            snapshot=shared_sites.state,
         )
+        async with given_back(case, shared_sites, shared_bare):
+            yield case
 
     async def test_no_secret_shows(self, case: ProviderCase) -> None:
         secret = [name for model in models_of(RoutesSpec) for name, info in model.model_fields.items() if _holds(info)]

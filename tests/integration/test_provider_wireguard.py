@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from tests.support.gateways import given_back, stage_on
 
 from skyspan.model.secret import Secret
 from skyspan.networks.wireguard.provider import WireguardProvider
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.testing.conformance.provider import ProviderCase, ProviderConformance
 from skyspan.testing.gateway_world import GatewayWorld
-from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
-
-ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 # Made for this test alone, by `wg genkey` and `wg genpsk`.
 KEY = Secret("IDLeP0nh0dHYIqQIGKvvV8hnLL3JnCSuSmyGmnDiOUo=")
@@ -30,20 +28,18 @@ def spec(west: tuple[str, ...] = ("10.2.0.0/24",), key: Secret | None = None, **
 
 @pytest.mark.integration
 class TestWireguard(ProviderConformance):
-    @pytest.fixture
-    async def gateways(self) -> AsyncIterator[GatewayWorld]:
-        world = await GatewayWorld.make(LocalTransport(ENV))
-        yield world
-        await world.close()
-
-    @pytest.fixture
-    def case(self, tmp_path: Path, gateways: GatewayWorld) -> ProviderCase:
-        return ProviderCase(
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def case(
+        self, tmp_path: Path, shared_sites: GatewayWorld, shared_bare: dict[str, str]
+    ) -> AsyncIterator[ProviderCase]:
+        case = ProviderCase(
             provider=WireguardProvider(),
             spec=spec(allow=["icmp", "tcp/22"]),
             changed=spec(("10.2.0.0/24", "10.7.0.0/16"), allow=["icmp", "udp/161"], mtu=1380),
             secret_spec=spec(key=KEY, psk=PSK),
             slow_spec=spec(expect=["10.2.0.10:81"], allow=["icmp"], ready_within=60),
-            world=ProviderWorld(tmp_path, gateways.gateways, hosts=gateways.hosts),
-            snapshot=gateways.state,
+            world=stage_on(shared_sites, tmp_path),
+            snapshot=shared_sites.state,
         )
+        async with given_back(case, shared_sites, shared_bare):
+            yield case

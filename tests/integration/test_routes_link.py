@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.bgp_rig import ENV
+from tests.support.driven import Driven
+from tests.support.gateways import stage_on
 
-from skyspan.model.change import Action, Change, Observation
+from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, SpecError, ToolFailedError
 from skyspan.networks.routes.provider import RoutesProvider
 from skyspan.networks.routes.spec import RoutesSpec
 from skyspan.testing.gateway_world import GatewayWorld
 from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
 
@@ -28,36 +27,29 @@ def spec(*to: str, returns: Any = (), **route: Any) -> RoutesSpec:
 
 
 @dataclass
-class Ways:
+class Ways(Driven[RoutesSpec]):
     """A routes stage in the world, driven as the engine does it."""
 
     sites: GatewayWorld
     world: ProviderWorld
     provider: RoutesProvider = field(default_factory=RoutesProvider)
 
-    async def look(self, settings: RoutesSpec) -> tuple[Observation, Change]:
-        ctx = self.world.reading()
-        seen = await self.provider.observe(settings, ctx)
-        return seen, await self.provider.plan(settings, seen, ctx)
-
-    async def up(self, settings: RoutesSpec) -> Observation:
-        seen, change = await self.look(settings)
-        return await self.provider.apply(settings, change, self.world.writing()) if change.action.changes else seen
+    @property
+    def drives(self) -> RoutesProvider:
+        return self.provider
 
     async def routes(self, gateway: str) -> str:
         return await self.sites.machines[gateway].sh("ip route show proto 242")
 
 
 @pytest.fixture
-async def ways(tmp_path: Path) -> AsyncIterator[Ways]:
-    sites = await GatewayWorld.make(LocalTransport(ENV))
+async def ways(sites: GatewayWorld, tmp_path: Path) -> Ways:
     await sites.machines["router"].sh(
         "ip route add 10.1.0.0/24 via 198.18.1.2; ip route add 10.2.0.0/24 via 198.18.2.2"
     )
     for gateway in sites.gateways.values():
         await gateway.sh("echo 1 > /proc/sys/net/ipv4/ip_forward")
-    yield Ways(sites, ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts))
-    await sites.close()
+    return Ways(sites, stage_on(sites, tmp_path))
 
 
 async def test_routes_are_set_changed_and_removed_exactly(ways: Ways) -> None:
@@ -77,7 +69,7 @@ async def test_routes_are_set_changed_and_removed_exactly(ways: Ways) -> None:
     await ways.up(spec("10.7.0.0/16", "10.2.0.0/24", metric=30))
     assert "metric 10" not in await ways.routes("east-gw")
     assert len((await ways.routes("east-gw")).splitlines()) == 2
-    await ways.provider.destroy(spec(), ways.world.writing())
+    await ways.down(spec())
     assert await ways.sites.state() == before
 
 
@@ -131,19 +123,17 @@ async def test_what_is_somebody_elses_is_refused_and_not_touched(ways: Ways, wha
     assert words in caught.value.summary
     assert caught.value.hint
     assert await ways.sites.state() == before
-    await ways.provider.destroy(spec(), ways.world.writing())
+    await ways.down(spec())
     assert await ways.sites.state() == before
 
 
 async def test_two_stages_share_a_host_and_leave_each_others_routes(ways: Ways, tmp_path: Path) -> None:
     address = ways.world.address.deployment.stage("second")
-    other = Ways(
-        ways.sites, ProviderWorld(tmp_path / "o", ways.sites.gateways, hosts=ways.sites.hosts, address=address)
-    )
+    other = Ways(ways.sites, stage_on(ways.sites, tmp_path / "o", address=address))
     second = RoutesSpec.model_validate({"routes": [{"host": "east-gw", "to": ["10.7.0.0/16"], "interface": "eth0"}]})
     await ways.up(spec())
     assert (await other.up(second)).healthy
-    await ways.provider.destroy(spec(), ways.world.writing())
+    await ways.down(spec())
     assert await ways.routes("east-gw") == "10.7.0.0/16 dev eth0 scope link metric 10 \n"
     assert (await other.look(second))[1].action is Action.NONE
 
@@ -161,7 +151,7 @@ async def test_a_preferred_route_of_others_is_named(ways: Ways) -> None:
     await ways.sites.machines["east-gw"].sh("ip route add 10.2.0.0/24 via 10.1.0.10 metric 5")
     with pytest.raises(NotReadyError, match=r"way of east-gw to 10.2.0.0/24: it goes by 10.1.0.10"):
         await ways.up(spec())
-    await ways.provider.destroy(spec(), ways.world.writing())
+    await ways.down(spec())
     assert "metric 5" in await ways.sites.machines["east-gw"].sh("ip route show 10.2.0.0/24")
 
 
@@ -171,7 +161,7 @@ async def test_a_router_out_of_reach_is_the_kernels_word(ways: Ways) -> None:
         await ways.up(spec(via="192.0.2.77", interface="lan"))
     assert "gateway" in caught.value.detail
     assert "the route to 10.2.0.0/24" in caught.value.detail
-    await ways.provider.destroy(spec(), ways.world.writing())
+    await ways.down(spec())
     assert await ways.sites.state() == before
 
 
@@ -185,5 +175,5 @@ async def test_ipv6_routes_are_routes_too(ways: Ways) -> None:
     assert (await ways.up(settings)).healthy
     assert "fd00:7::/48 via fd00:1::10" in await gateway.sh("ip -6 route show proto 242")
     assert (await ways.look(settings))[1].action is Action.NONE
-    await ways.provider.destroy(settings, ways.world.writing())
+    await ways.down(settings)
     assert await ways.sites.state() == before

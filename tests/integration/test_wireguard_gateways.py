@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from tests.support.driven import LOCKED_OUT, DockerHost, LastWords, Through, until
-from tests.support.wireguard_rig import ENV, Link, spec
+from tests.support.gateways import stage_on
+from tests.support.wireguard_rig import Link, spec
 
 from skyspan.contracts.transport import Command, Completed, OnOutput
 from skyspan.contracts.watch import Cause
@@ -20,28 +20,19 @@ from skyspan.networks.wireguard.commands import confirm_command, prepare_command
 from skyspan.networks.wireguard.link import EndState, plan_ends
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.testing.gateway_world import GatewayWorld, Machine
-from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def sites() -> AsyncIterator[GatewayWorld]:
-    made = await GatewayWorld.make(LocalTransport(ENV))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 def link(sites: GatewayWorld, tmp_path: Path) -> Link:
-    return Link(sites, ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts))
+    return Link(sites, stage_on(sites, tmp_path))
 
 
 @pytest.fixture
 async def link6(sites: GatewayWorld, tmp_path: Path) -> Link:
     await sites.add_ipv6()
-    return Link(sites, ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts_by_ipv6))
+    return Link(sites, stage_on(sites, tmp_path, hosts=sites.hosts_by_ipv6))
 
 
 EAST6, WEST6 = {"prefixes": ["fd00:1::/64"]}, {"prefixes": ["fd00:2::/64"]}

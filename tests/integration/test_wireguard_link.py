@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.support.driven import assert_cut_off_is_healed
-from tests.support.wireguard_rig import ENV, Link, spec
+from tests.support.gateways import stage_on
+from tests.support.wireguard_rig import Link, spec
 
 from skyspan.contracts.transport import Command, Completed, Connection, OnOutput, Transport
 from skyspan.model.address import DeploymentAddress
@@ -16,22 +17,13 @@ from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, SpecError, ToolMissingError, UnreachableError
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.testing.gateway_world import GatewayWorld
-from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def sites() -> AsyncIterator[GatewayWorld]:
-    made = await GatewayWorld.make(LocalTransport(ENV))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 def link(sites: GatewayWorld, tmp_path: Path) -> Link:
-    return Link(sites, ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts))
+    return Link(sites, stage_on(sites, tmp_path))
 
 
 async def test_sites_reach_each_other_on_what_is_allowed_and_nothing_else(link: Link, sites: GatewayWorld) -> None:
@@ -70,7 +62,9 @@ async def test_tcp_is_told_to_keep_its_segments_inside_the_tunnel(link: Link, si
     assert 1200 < size <= 1300 - 40
 
 
-async def test_a_second_up_writes_nothing(link: Link, sites: GatewayWorld) -> None:
+async def test_a_second_up_writes_nothing_and_a_change_keeps_the_session_and_the_daemon(
+    link: Link, sites: GatewayWorld
+) -> None:
     await link.up(spec())
     before, written, puts = await sites.state(), len(link.written()), link.world.kept.puts
     seen, change = await link.look(spec())
@@ -81,9 +75,6 @@ async def test_a_second_up_writes_nothing(link: Link, sites: GatewayWorld) -> No
     assert link.world.kept.puts == puts
     assert seen.outputs["ready"].value is True
 
-
-async def test_a_change_keeps_the_session_and_the_daemon(link: Link, sites: GatewayWorld) -> None:
-    await link.up(spec())
     stamps = [await link.wg(name, "latest-handshakes") for name in sites.gateways]
     daemons = [await machine.sh("cat /run/skyspan/*.pid 2>/dev/null || :") for machine in sites.gateways.values()]
     changed = spec(west={"prefixes": ["10.2.0.0/24", "10.7.0.0/16"]}, allow=["icmp", "udp/53"], keepalive=7, mtu=1400)
@@ -142,25 +133,25 @@ DRIFTS = {
 }
 
 
-@pytest.mark.parametrize("resource", DRIFTS)
-async def test_drift_is_seen_named_and_repaired(link: Link, sites: GatewayWorld, resource: str) -> None:
+async def test_drift_is_seen_named_and_repaired(link: Link, sites: GatewayWorld) -> None:
     await link.up(spec())
     before = await sites.state()
-    await sites.machines["west-gw"].sh(DRIFTS[resource])
-    seen, change = await link.look(spec())
-    assert seen.drifted
-    assert [item.address for item in seen.drift if item.address.startswith(f"west-gw: {resource}")]
-    assert all(item.address.startswith("west-gw") for item in seen.drift), "the other side is as it was"
-    assert change.action is Action.UPDATE
-    assert change.resources == seen.drift
-    assert (await link.up(spec())).healthy
-    assert await sites.state() == before
+    for resource, script in DRIFTS.items():
+        await sites.machines["west-gw"].sh(script)
+        seen, change = await link.look(spec())
+        assert seen.drifted, resource
+        assert [item.address for item in seen.drift if item.address.startswith(f"west-gw: {resource}")], resource
+        assert all(item.address.startswith("west-gw") for item in seen.drift), "the other side is as it was"
+        assert change.action is Action.UPDATE
+        assert change.resources == seen.drift
+        assert (await link.up(spec())).healthy
+        assert await sites.state() == before, resource
 
 
 async def test_two_links_of_a_gateway_share_forwarding(link: Link, sites: GatewayWorld, tmp_path: Path) -> None:
     before = await sites.state()
     address = DeploymentAddress("default", "proof").stage("second")
-    other = Link(sites, ProviderWorld(tmp_path / "other", sites.gateways, hosts=sites.hosts, address=address))
+    other = Link(sites, stage_on(sites, tmp_path / "other", address=address))
     second = spec(
         east={"prefixes": ["10.11.0.0/24"], "port": 51821}, west={"prefixes": ["10.12.0.0/24"], "port": 51821}
     )
@@ -326,6 +317,6 @@ async def test_a_missing_tool_names_host_and_package(link: Link, sites: GatewayW
     assert "nftables" in caught.value.hint
 
 
-@pytest.mark.parametrize("at", range(1, 6))
-async def test_a_script_cut_off_at_any_step_is_healed_and_removed(link: Link, sites: GatewayWorld, at: int) -> None:
-    await assert_cut_off_is_healed(link, spec(), (sites, "west-gw"), at)
+async def test_a_script_cut_off_at_any_step_is_healed_and_removed(link: Link, sites: GatewayWorld) -> None:
+    for at in range(1, 6):
+        await assert_cut_off_is_healed(link, spec(), (sites, "west-gw"), at)

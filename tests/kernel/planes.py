@@ -6,22 +6,17 @@ Run in the guest that `tools/kernel` boots (`make test-kernel`): this machine's 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.support import ipsec_rig, wireguard_rig
 from tests.support.driven import DockerHost, LastWords, until
-from tests.support.wireguard_rig import ENV, Link, spec
+from tests.support.gateways import stage_on
 
-from skyspan.model.change import Action, Change, Observation
+from skyspan.model.change import Action
 from skyspan.model.error import UnreachableError
 from skyspan.networks.ipsec import scripts
-from skyspan.networks.ipsec.provider import IpsecProvider
-from skyspan.networks.ipsec.spec import IpsecSpec
 from skyspan.testing.gateway_world import GatewayWorld, Machine
-from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration
 
@@ -32,19 +27,7 @@ DELAY_MS = 20.0
 LOSS = 0.1
 
 
-@pytest.fixture
-async def sites() -> AsyncIterator[GatewayWorld]:
-    made = await GatewayWorld.make(LocalTransport(ENV))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def world(sites: GatewayWorld, tmp_path: Path) -> ProviderWorld:
-    return ProviderWorld(tmp_path, sites.gateways, hosts=sites.hosts)
-
-
-async def stamps(link: Link) -> list[str]:
+async def stamps(link: wireguard_rig.Link) -> list[str]:
     return [await link.wg(name, "latest-handshakes") for name in link.sites.gateways]
 
 
@@ -58,10 +41,9 @@ async def measured(machine: Machine, address: str, count: int) -> tuple[float, f
     return float(lost[1]) / 100, float(shortest[1])
 
 
-async def test_the_kernels_wireguard_carries_a_link_through_delay_and_loss(
-    sites: GatewayWorld, world: ProviderWorld
-) -> None:
-    link = Link(sites, world)
+async def test_the_kernels_wireguard_carries_a_link_through_delay_and_loss(sites: GatewayWorld, tmp_path: Path) -> None:
+    link = wireguard_rig.Link(sites, stage_on(sites, tmp_path))
+    spec = wireguard_rig.spec
     before = await sites.state()
     for port in (8080, 9090):
         await sites.listen("west", port)
@@ -92,17 +74,6 @@ async def test_the_kernels_wireguard_carries_a_link_through_delay_and_loss(
     assert await sites.state() == before
 
 
-async def up(provider: IpsecProvider, settings: IpsecSpec, world: ProviderWorld) -> Observation:
-    seen, change = await look(provider, settings, world)
-    return await provider.apply(settings, change, world.writing()) if change.action.changes else seen
-
-
-async def look(provider: IpsecProvider, settings: IpsecSpec, world: ProviderWorld) -> tuple[Observation, Change]:
-    ctx = world.reading()
-    seen = await provider.observe(settings, ctx)
-    return seen, await provider.plan(settings, seen, ctx)
-
-
 async def alike(machine: Machine, ruleset: str) -> bool:
     """Whether the host's filters are these, and no timer would change them."""
     there = await machine.sh("nft -s list ruleset; ls /run/skyspan | sed -n 's/.*guard.*/&/p'")
@@ -110,18 +81,13 @@ async def alike(machine: Machine, ruleset: str) -> bool:
 
 
 @pytest.mark.parametrize("plane", ["route", "policy"])
-async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, world: ProviderWorld, plane: str) -> None:
-    ends: list[dict[str, Any]] = [
-        {"host": "east-gw", "prefixes": ["10.1.0.0/24"]},
-        {"host": "west-gw", "prefixes": ["10.2.0.0/24"]},
-    ]
-    settings = IpsecSpec.model_validate(
-        {"between": ends, "allow": ["icmp", "tcp/8080"], "mode": plane, "ready_within": READY_S}
-    )
+async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, tmp_path: Path, plane: str) -> None:
+    link = ipsec_rig.Link(sites, stage_on(sites, tmp_path))
+    settings = ipsec_rig.spec(mode=plane, ready_within=READY_S)
     # Docker drops what its chain does not let through: in policy mode there is no interface to name there.
     docker = DockerHost(sites.machines["west-gw"], "nft")
     await docker.begin()
-    provider, before, bare = IpsecProvider(), await sites.state(), await docker.rules()
+    before, bare = await sites.state(), await docker.rules()
     for port in (8080, 9090):
         await sites.listen("west", port)
     router, east, west = (sites.machines[name] for name in ("router", "east", "west"))
@@ -131,7 +97,7 @@ async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, world: 
         "nft add rule ip seen way ip protocol esp counter; nft add rule ip seen way udp dport '{ 500, 4500 }' accept; "
         "nft add rule ip seen way ip protocol != esp counter drop"
     )
-    seen = await up(provider, settings, world)
+    seen = await link.up(settings)
     assert seen.healthy
     assert seen.outputs["planes"].value == {"east-gw": plane, "west-gw": plane}
     assert await east.pings("10.2.0.10")
@@ -147,26 +113,24 @@ async def test_the_kernels_own_ipsec_carries_a_link(sites: GatewayWorld, world: 
     assert all(("--pol ipsec" in rule) is (plane == "policy") for rule in opened), opened
     await docker.flush()
     assert not await east.pings("10.2.0.10"), "without the link's rules Docker drops it"
-    assert (await up(provider, settings, world)).healthy
+    assert (await link.up(settings)).healthy
     assert await east.pings("10.2.0.10")
 
     # What is not confirmed is taken back: neither policies nor anything else is left in the way.
     wider = settings.model_copy(update={"allow": ("any",), "confirm_within": 20.0})
     deaf = LastWords(sites.machines["west-gw"], scripts.CONFIRMED)
-    steady, table = world.transports, await deaf.machine.sh("nft -s list ruleset")
-    world.transports = {**steady, "west-gw": deaf}
-    with pytest.raises(UnreachableError, match="west-gw cannot be reached any more"):
-        await up(provider, wider, world)
-    world.transports = steady
+    table = await deaf.machine.sh("nft -s list ruleset")
+    with link.by(deaf), pytest.raises(UnreachableError, match="west-gw cannot be reached any more"):
+        await link.up(wider)
     await until(lambda: alike(deaf.machine, table), READY_S)
     assert await east.pings("10.2.0.10"), "the link as it was goes on"
-    assert (await up(provider, settings, world)).healthy
+    assert (await link.up(settings)).healthy
 
     gateway = sites.machines["east-gw"]
     assert "proto esp" in await gateway.sh("ip xfrm state")
     assert ("xfrm" in await gateway.sh("ip -d link show type xfrm")) is (plane == "route")
-    assert (await look(provider, settings, world))[1].action is Action.NONE
-    await provider.destroy(settings, world.writing())
+    assert (await link.look(settings))[1].action is Action.NONE
+    await link.down(settings)
     assert "proto esp" not in await gateway.sh("ip xfrm state")
     assert await docker.rules() == bare
     assert await sites.state() == before

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.driven import Driven
+from tests.support.gateways import gateways, stage_on
 
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.change import Action, Change
@@ -18,9 +19,6 @@ from skyspan.networks.wireguard.provider import WireguardProvider
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.testing.gateway_world import GatewayWorld, Machine
 from skyspan.testing.provider_world import ProviderWorld
-from skyspan.transports.local import LocalTransport
-
-ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 PAIR = DeploymentAddress("default", "proof")
 
@@ -51,16 +49,13 @@ class Joined:
 @asynccontextmanager
 async def joined(folder: Path, sides: tuple[str, ...] = ("east", "west"), **settings: Any) -> AsyncIterator[Joined]:
     """East and west with 10.1.0.0/16 and 10.2.0.0/16 over a link that admits BGP, BFD and pings."""
-    sites = await GatewayWorld.make(LocalTransport(ENV), sides)
-    try:
+    async with gateways(*sides) as sites:
         ends = [{"host": "east-gw", "prefixes": ["10.1.0.0/16"]}, {"host": "west-gw", "prefixes": ["10.2.0.0/16"]}]
         wanted = {"between": ends, "allow": ["icmp", "tcp/179", "udp/3784", "udp/4784"]} | settings
         spec = WireguardSpec.model_validate(wanted)
-        world = ProviderWorld(folder / "link", sites.gateways, hosts=sites.hosts, address=PAIR.stage("link"))
+        world = stage_on(sites, folder / "link", address=PAIR.stage("link"))
         seen = await WireguardProvider().apply(spec, Change(Action.CREATE), world.writing())
         yield Joined(sites, world, spec, {name: output.value for name, output in seen.outputs.items()})
-    finally:
-        await sites.close()
 
 
 def bgp(link: Joined, east: dict[str, Any] | None = None, west: dict[str, Any] | None = None, **more: Any) -> BgpSpec:

@@ -6,33 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from skyspan.contracts.context import ReadContext, StageContext
-from skyspan.contracts.provider import Spec
+from skyspan.contracts.provider import Provider, Spec
 from skyspan.contracts.transport import Command, Completed, Connection, Effect, OnOutput, Transport
-from skyspan.contracts.watch import Finding
+from skyspan.contracts.watch import Finding, SupportsWatch
 from skyspan.model.change import Change, Observation
 from skyspan.model.error import StageError, UnreachableError
 from skyspan.testing.gateway_world import GatewayWorld, Machine
 from skyspan.testing.provider_world import ProviderWorld
 
 S = TypeVar("S", bound=Spec)
-S_contra = TypeVar("S_contra", contravariant=True)
-
-
-class Watched(Protocol[S_contra]):
-    """The verbs of a provider of links."""
-
-    async def observe(self, spec: S_contra, ctx: ReadContext) -> Observation: ...
-
-    async def plan(self, spec: S_contra, seen: Observation, ctx: ReadContext) -> Change: ...
-
-    async def apply(self, spec: S_contra, change: Change, ctx: StageContext) -> Observation: ...
-
-    async def destroy(self, spec: S_contra, ctx: StageContext) -> None: ...
-
-    async def diagnose(self, spec: S_contra, ctx: ReadContext) -> tuple[Finding, ...]: ...
 
 
 class Driven(Generic[S]):
@@ -41,7 +25,7 @@ class Driven(Generic[S]):
     world: ProviderWorld
 
     @property
-    def drives(self) -> Watched[S]:
+    def drives(self) -> Provider[S]:
         """The provider."""
         raise NotImplementedError
 
@@ -57,8 +41,17 @@ class Driven(Generic[S]):
     async def down(self, settings: S) -> None:
         await self.drives.destroy(settings, self.world.writing())
 
+    @property
+    def watched(self) -> SupportsWatch:
+        """The provider, which can be asked what is wrong with a link."""
+        assert isinstance(self.drives, SupportsWatch)
+        return self.drives
+
     async def diagnosed(self, settings: S) -> tuple[Finding, ...]:
-        return await self.drives.diagnose(settings, self.world.reading())
+        return await self.watched.diagnose(settings, self.world.reading())
+
+    async def passes(self, settings: S) -> bool:
+        return all(one.passed for one in await self.watched.probe(settings, self.world.reading()))
 
     def written(self) -> list[Command]:
         return [command for command in self.world.commands if command.effect is Effect.WRITE]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.driven import Driven
+from tests.support.gateways import between
 
 from skyspan.model.error import StageError
 from skyspan.networks.ipsec.message import parse_message, sections_of, text_of
@@ -16,15 +17,9 @@ from skyspan.networks.ipsec.spec import IpsecSpec
 from skyspan.testing.gateway_world import GatewayWorld
 from skyspan.testing.provider_world import ProviderWorld
 
-ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-
 
 def spec(east: dict[str, Any] | None = None, west: dict[str, Any] | None = None, **settings: Any) -> IpsecSpec:
-    ends = [
-        {"host": "east-gw", "prefixes": ["10.1.0.0/24"]} | (east or {}),
-        {"host": "west-gw", "prefixes": ["10.2.0.0/24"]} | (west or {}),
-    ]
-    return IpsecSpec.model_validate({"between": ends, "allow": ["icmp", "tcp/8080"], **settings})
+    return IpsecSpec.model_validate({"between": between(east, west), "allow": ["icmp", "tcp/8080"], **settings})
 
 
 @dataclass
@@ -38,9 +33,6 @@ class Link(Driven[IpsecSpec]):
     @property
     def drives(self) -> IpsecProvider:
         return self.provider
-
-    async def passes(self, settings: IpsecSpec) -> bool:
-        return all(one.passed for one in await self.provider.probe(settings, self.world.reading()))
 
     async def repaired(self, settings: IpsecSpec) -> tuple[str, float]:
         """Take one step of repair after the other until traffic passes: the last one, and how long it all took."""

@@ -23,13 +23,61 @@ put() { cat > "$1.new"; mv -f "$1.new" "$1"; }
 """`step WORDS`: what a failure from now on is said to have happened in. `lock`: be alone on the host until the script
 ends. `put FILE`: standard input into a file, by rename."""
 
-LINK = r"""forwarding() { if [ "$1" = 4 ]; then echo /proc/sys/net/ipv4/ip_forward; else echo "$forward6"; fi; }
-present() { ip link show dev "$if" >/dev/null 2>&1; }
-ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
-digest() { sha256sum | cut -d' ' -f1; }
+OWNED = r"""ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
 """
-"""`forwarding FAMILY`: the file that switches it. `present`: whether there is the interface. `ours`: whether the mark
-says that the link is its owner's. `digest`: that of standard input."""
+"""`ours`: whether the mark in `$state` says that the stage `$owner` made it."""
+
+DIGEST = r"""digest() { sha256sum | cut -d' ' -f1; }
+"""
+"""`digest`: that of standard input."""
+
+LINK = (
+    r"""forwarding() { if [ "$1" = 4 ]; then echo /proc/sys/net/ipv4/ip_forward; else echo "$forward6"; fi; }
+present() { ip link show dev "$if" >/dev/null 2>&1; }
+"""
+    + OWNED
+    + DIGEST
+)
+"""`forwarding FAMILY`: the file that switches it. `present`: whether there is the interface."""
+
+MARKING = r"""
+claim() { # COMMAND: whether there is something already
+  if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
+  if ! ours && "$@"; then echo "it exists and nothing says that it is ours" >&2; exit 90; fi
+  mkdir -p "$state"
+  printf '%s\n' "$owner" | put "$state/owner"
+}
+unclaim() { # FOLDER...
+  rm -f "$state/owner.new" "$state/owner"
+  rmdir "$state" "$@" "$store" 2>/dev/null || :
+}
+begin_removal() { # FOLDER...
+  if ! [ -d "$store" ]; then exit 0; fi
+  lock
+  if ours; then return; fi
+  # Cut off before it was claimed: nothing but empty folders can be there.
+  if ! [ -e "$state/owner" ]; then unclaim "$@"; fi
+  exit 0
+}
+"""
+"""`claim COMMAND`: mark what the script makes as ours; exits 90 where it is another's, or where the command finds it
+there unmarked. `begin_removal FOLDER...`: be alone, or end where nothing is ours. `unclaim FOLDER...`: take the mark
+away, as the last thing, and the folders that are empty then."""
+
+RUNNING = r"""running() { # WORDS
+  pid=$(cat "$pidfile" 2>/dev/null) || return 1
+  tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q "$1"
+}
+end_running() { # WORDS SECONDS
+  if ! running "$1"; then return; fi
+  kill "$pid" 2>/dev/null || :
+  tries=0
+  while running "$1" && [ $tries -lt $(($2*20)) ]; do sleep 0.05; tries=$((tries+1)); done
+  if running "$1"; then kill -9 "$pid" 2>/dev/null || :; sleep 0.1; fi
+}
+"""
+"""`running WORDS`: whether the process that `$pidfile` names is one whose command line has these words.
+`end_running WORDS SECONDS`: end it, by force when it takes longer."""
 
 FORWARD = r"""for family in $families; do
   file=$(forwarding "$family") record=$store/forward-$family

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Annotated, TypeAlias
-
-from pydantic import AfterValidator
 
 from skyspan.networks.addressing import Network
 from skyspan.networks.firewall import parse_admission
+from skyspan.networks.written import checked, parse_network
 
 MINIMUM_MTU_V6 = 1280
 """What every IPv6 link must carry (RFC 8200 section 5)."""
@@ -18,27 +16,9 @@ MINIMUM_MTU_V6 = 1280
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})?")
 
 
-def checked(check: Callable[[str], object]) -> AfterValidator:
-    """A text that `check` takes; what it raises as ValueError is told."""
-
-    def validate(text: str) -> str:
-        check(text)
-        return text
-
-    return AfterValidator(validate)
-
-
 def parse_prefix(text: str) -> Network:
     """The network that a link may carry; raises ValueError in words."""
-    try:
-        network = ip_network(text)
-    except ValueError as error:
-        try:
-            hint = f"; did you mean {ip_network(text, strict=False)}?" if "/" in text else ""
-        except ValueError:
-            hint = ""
-        msg = f"{text!r} is no network prefix such as 10.20.0.0/16{hint}"
-        raise ValueError(msg) from error
+    network = parse_network(text)
     if network.prefixlen == 0:
         msg = f"{text} is everything: a link joins sites and does not take the default route"
         raise ValueError(msg)

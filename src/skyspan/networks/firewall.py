@@ -13,9 +13,10 @@ most, and what is for a SYN alone asks for that first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 from typing import TypeAlias
 
 from skyspan.networks.addressing import Network
@@ -35,6 +36,18 @@ KNOWN = "ct state established,related accept"
 
 TO_CLAMP = "tcp flags & (syn | rst) == syn jump clamp"
 """Before KNOWN, as the answer to a SYN belongs to a connection already."""
+
+ERRORS = (
+    "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept",
+    "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept",
+)
+"""What ICMP says of packets that do not arrive: without it, path MTU discovery would fail."""
+
+ECHO: Mapping[int, str] = MappingProxyType({4: "icmp type echo-request", 6: "icmpv6 type echo-request"})
+"""A ping, by IP version: readiness needs it."""
+
+REFUSAL = ("meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited")
+"""The chain `refused`: whoever sends is told so at once, as a silent drop looks like a broken link."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,11 +103,11 @@ def ruleset(link: LinkFilter) -> str:
             f"table inet {link.table}",
             f"delete table inet {link.table}",
             f"table inet {link.table} {{",
-            *_plain_chain("clamp", _clamp(link)),
-            *_chain("input", "input", _input(link)),
-            *_chain("forward", "forward", _forward(link)),
-            *_plain_chain("admitted", _admitted(link.allow)),
-            *_plain_chain("refused", ("meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited")),
+            *chain("clamp", _clamp(link)),
+            *hook("input", _input(link)),
+            *hook("forward", _forward(link)),
+            *chain("admitted", _admitted(link.allow)),
+            *chain("refused", REFUSAL),
             "}",
             "",
         )
@@ -106,14 +119,34 @@ def removal(table: str) -> str:
     return f"table inet {table}\ndelete table inet {table}\n"
 
 
-def _chain(name: str, hook: str, rules: Iterable[str]) -> Iterator[str]:
-    yield from _plain_chain(name, (f"type filter hook {hook} priority filter; policy accept;", *rules))
+def hook(name: str, rules: Iterable[str]) -> Iterator[str]:
+    """The lines of a chain that sees what passes the hook of its name."""
+    yield from chain(name, (f"type filter hook {name} priority filter; policy accept;", *rules))
 
 
-def _plain_chain(name: str, rules: Iterable[str]) -> Iterator[str]:
+def chain(name: str, rules: Iterable[str]) -> Iterator[str]:
+    """The lines of a chain."""
     yield f"\tchain {name} {{"
     yield from (f"\t\t{rule}" for rule in rules)
     yield "\t}"
+
+
+def family_of(thing: Network | Address) -> str:
+    """What nftables calls its IP version."""
+    return "ip" if thing.version == 4 else "ip6"
+
+
+def any_of(things: Sequence[str]) -> str:
+    """What a rule compares with: one thing, or a set."""
+    return things[0] if len(things) == 1 else f"{{ {', '.join(things)} }}"
+
+
+def from_peers(own: Address, peers: Iterable[Address], what: Iterable[str]) -> Iterator[str]:
+    """Rules that accept what the peers of the same IP version send to an own address."""
+    callers = [str(peer) for peer in peers if peer.version == own.version]
+    if callers:
+        family = family_of(own)
+        yield from (f"{family} saddr {any_of(callers)} {family} daddr {own} {matches} accept" for matches in what)
 
 
 def _clamp(link: LinkFilter) -> Iterator[str]:
@@ -128,13 +161,11 @@ def _clamp(link: LinkFilter) -> Iterator[str]:
 def _input(link: LinkFilter) -> Iterator[str]:
     yield KNOWN
     yield f'iifname != "{link.interface}" accept'
-    yield from _errors()
+    yield from ERRORS
     # Only from the link itself (RFC 4861 section 7.1), for tunnels that have neighbours.
     yield "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept"
     for own in link.own:
-        peers = [str(peer) for peer in link.peer if peer.version == own.version]
-        if peers:
-            yield f"{_family(own)} saddr {_one_of(peers)} {_family(own)} daddr {own} {_echo(own)} accept"
+        yield from from_peers(own, link.peer, (ECHO[own.version],))
     yield "jump admitted"
     yield "goto refused"
 
@@ -143,7 +174,7 @@ def _forward(link: LinkFilter) -> Iterator[str]:
     yield TO_CLAMP
     yield KNOWN
     for way in ("iifname", "oifname"):
-        yield from (f'{way} "{link.interface}" {rule}' for rule in _errors())
+        yield from (f'{way} "{link.interface}" {rule}' for rule in ERRORS)
     inside, outside = _by_family(link.here), _by_family((*link.there, *link.peer))
     for family in ("ip", "ip6"):
         if inside[family]:
@@ -153,15 +184,10 @@ def _forward(link: LinkFilter) -> Iterator[str]:
             yield f'oifname "{link.interface}" {pair} jump admitted'
     for family, networks in _by_family(link.through).items():
         if networks:
-            pair = f"{family} saddr {_one_of(networks)} {family} daddr {_one_of(networks)}"
+            pair = f"{family} saddr {any_of(networks)} {family} daddr {any_of(networks)}"
             yield f'iifname "{link.interface}" oifname "{link.interface}" {pair} jump admitted'
     for way in ("iifname", "oifname"):
         yield f'{way} "{link.interface}" goto refused'
-
-
-def _errors() -> Iterator[str]:
-    yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
-    yield "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
 
 
 def _admitted(allow: Sequence[Admission]) -> Iterator[str]:
@@ -188,20 +214,8 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> Iterator[str]:
     return (str(first) if first == last else f"{first}-{last}" for first, last in joined)
 
 
-def _one_of(things: Sequence[str]) -> str:
-    return things[0] if len(things) == 1 else f"{{ {', '.join(things)} }}"
-
-
 def _by_family(networks: Iterable[Network | Address]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"ip": [], "ip6": []}
     for network in networks:
-        found[_family(network)].append(str(network))
+        found[family_of(network)].append(str(network))
     return found
-
-
-def _family(thing: Network | Address) -> str:
-    return "ip" if thing.version == 4 else "ip6"
-
-
-def _echo(address: Address) -> str:
-    return "icmp type echo-request" if address.version == 4 else "icmpv6 type echo-request"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from ipaddress import ip_interface, ip_network
@@ -20,6 +21,11 @@ async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if not isinstance(result, BaseException)]
+
+
+def digest_of(text: str) -> str:
+    """The digest as `sha256sum` prints it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sections(text: str) -> Mapping[str, str]:
@@ -66,6 +72,7 @@ def route(item: Mapping[str, Any], everything: str) -> Route:
         device=item.get("dev", ""),
         protocol=protocol,
         connected=item.get("scope") == "link" or (protocol == "kernel" and "gateway" not in item),
+        source=item.get("prefsrc", ""),
     )
 
 

@@ -9,6 +9,9 @@ from itertools import combinations
 
 from skyspan.networks.addressing import Network
 
+ROUTE_PROTOCOL = 241
+"""The number that marks the routes of links (rtnetlink(7), rtm_protocol): not among those of iproute2's rt_protos."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -22,12 +25,32 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route that exists on a host: `connected` ones are put there by the kernel for the host's own networks."""
+    """A route that exists on a host: `connected` ones are put there by the kernel for the host's own networks; `source`
+    is the address it gives to what the host itself sends, empty where that is left to the kernel."""
 
     prefix: Network
     device: str
     protocol: str
     connected: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRoute:
+    """A route of a link over its interface, and the source address it gives to what the host itself sends."""
+
+    prefix: str
+    source: str = ""
+
+
+def own_routes(routes: Sequence[Route], device: str) -> tuple[OwnRoute, ...]:
+    """Those that a link put on its interface."""
+    ours = str(ROUTE_PROTOCOL)
+    return tuple(
+        OwnRoute(str(route.prefix), route.source)
+        for route in routes
+        if (route.protocol, route.device) == (ours, device)
+    )
 
 
 def conflicts(sites: Sequence[Site], tunnel: Sequence[Network] = ()) -> Iterator[str]:

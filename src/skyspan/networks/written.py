@@ -9,13 +9,13 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator
 
-from skyspan.networks.addressing import INTERFACE_LENGTH
+from skyspan.networks.addressing import INTERFACE_LENGTH, Network
 
 _DEVICE = re.compile(rf"[A-Za-z0-9_.:@-]{{1,{INTERFACE_LENGTH}}}")
 
 
 def checked(check: Callable[[str], object]) -> AfterValidator:
-    """A validator that keeps the text and lets `check` raise ValueError."""
+    """A text that `check` takes; what it raises as ValueError is told."""
 
     def validate(text: str) -> str:
         check(text)
@@ -24,9 +24,10 @@ def checked(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-def _prefix(text: str) -> None:
+def parse_network(text: str) -> Network:
+    """Any network; raises ValueError in words."""
     try:
-        ip_network(text)
+        return ip_network(text)
     except ValueError as error:
         try:
             hint = f"; did you mean {ip_network(text, strict=False)}?" if "/" in text else ""
@@ -58,7 +59,7 @@ def _device(text: str) -> None:
         raise ValueError(msg)
 
 
-Prefix: TypeAlias = Annotated[str, checked(_prefix)]
+Prefix: TypeAlias = Annotated[str, checked(parse_network)]
 """A network, `0.0.0.0/0` and `::/0` among them."""
 
 PlainAddress: TypeAlias = Annotated[str, checked(_address)]

@@ -272,8 +272,10 @@ class GatewayWorld:
         await self.machines[side].wire(_MACHINE, str(number))
 
     async def _boot(self, name: str, here: Start) -> Machine:
+        # It ends with whoever made it, however that one ends.
+        bound = ("setpriv", "--pdeathsig", "KILL")
         unshare = ("unshare", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-euc", _BOOT)
-        process = await self._start(here, Command(unshare))
+        process = await self._start(here, Command((*bound, *unshare)))
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         return Machine(name, int(children[0]), here)
 

@@ -22,7 +22,6 @@ from skyspan.networks.bgp.compare import (
     LOWEST_METRIC,
     Made,
     differences,
-    digest_of,
     peer_lines,
     refuse_collisions,
     refuse_missing_tools,
@@ -34,6 +33,7 @@ from skyspan.networks.bgp.ready import Way, legs_of, ping_legs, sites_of, ways_b
 from skyspan.networks.bgp.speaking import Instance, plan_instances
 from skyspan.networks.bgp.spec import BgpSpec
 from skyspan.networks.bgp.watch import SESSION_S
+from skyspan.networks.looking import digest_of
 from skyspan.networks.peers import Route
 from skyspan.testing.provider_world import ProviderWorld, ScriptedTransport, SteppingClock
 

@@ -29,6 +29,7 @@ from skyspan.networks.ipsec.parse import Survey, parse_survey
 from skyspan.networks.ipsec.ready import legs_of
 from skyspan.networks.ipsec.spec import IpsecSpec, Plane
 from skyspan.networks.legs import summary
+from skyspan.networks.looking import digest_of
 
 ADDRESS = DeploymentAddress("default", "hybrid").stage("link")
 NAME = "sky-e18e513a"
@@ -206,8 +207,8 @@ def look(*planes: Plane, **settings: Any) -> Look:
     made = Look(wanted, ends, keys, ())
     seen = []
     for here, (end, there) in enumerate(zip(ends, (2, 1), strict=True), 1):
-        digests = {name: compare.digest_of(content) for name, content in made.files(end).items()}
-        digests |= {"synced": compare.digest_of(made.session()), "rules": compare.digest_of(end.firewall)}
+        digests = {name: digest_of(content) for name, content in made.files(end).items()}
+        digests |= {"synced": digest_of(made.session()), "rules": digest_of(end.firewall)}
         device, addresses = ("lo", [*end.addresses]) if end.plane != "route" else (end.name, [*end.addresses])
         parts = parse_survey(text(before=sa(here, there, 0), sas=sa(here, there, 168)), NAME)
         parts = replace(
@@ -462,7 +463,7 @@ def test_rules_that_docker_has_for_other_prefixes_are_a_difference() -> None:
         return [item.address for item in compare.differences(end, whole.files(end), whole.session(), changed)]
 
     chain = {(4, "iptables-nft"): True}
-    right = {**survey.digests, "admitted": compare.digest_of(end.admitted_text)}
+    right = {**survey.digests, "admitted": digest_of(end.admitted_text)}
     assert not differing()
     assert not differing(filters=Filters(chain), digests=right)
     assert differing(filters=Filters(chain)) == ["east: DOCKER-USER"]

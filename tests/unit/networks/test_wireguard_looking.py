@@ -19,10 +19,12 @@ from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, SpecError, ToolFailedError, ToolMissingError
 from skyspan.model.secret import Secret
 from skyspan.networks.docker import Filters
-from skyspan.networks.peers import Route
+from skyspan.networks.legs import summary
+from skyspan.networks.looking import digest_of
+from skyspan.networks.peers import OwnRoute, Route
+from skyspan.networks.proving import Probe
 from skyspan.networks.wireguard.compare import (
     differences,
-    digest_of,
     refuse_collisions,
     refuse_missing_powers,
     refuse_missing_tools,
@@ -31,9 +33,9 @@ from skyspan.networks.wireguard.compare import (
 from skyspan.networks.wireguard.config import config_text
 from skyspan.networks.wireguard.keys import Keys, Memory, keys_of
 from skyspan.networks.wireguard.link import EndState, plan_ends
-from skyspan.networks.wireguard.parse import OwnRoute, Probe, Survey, parse_survey
+from skyspan.networks.wireguard.parse import Survey, parse_survey
 from skyspan.networks.wireguard.provider import WireguardProvider
-from skyspan.networks.wireguard.ready import legs_of, summary
+from skyspan.networks.wireguard.ready import legs_of
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.networks.wireguard.watch import Scene, diagnosis
 from skyspan.testing.provider_world import ProviderWorld, ScriptedTransport, SteppingClock
@@ -195,7 +197,7 @@ def test_a_survey_is_read_whole() -> None:
     assert survey.others["lan"] == ("10.1.0.1/24",)
     assert survey.own_routes == (OwnRoute("10.2.0.0/24", "10.1.0.1"),)
     assert Route(ip_network("::/0"), "eth0", "ra") in survey.routes
-    assert Route(ip_network("10.1.0.0/24"), "lan", "kernel", connected=True) in survey.routes
+    assert Route(ip_network("10.1.0.0/24"), "lan", "kernel", connected=True, source="10.1.0.1") in survey.routes
     assert Route(ip_network("192.0.2.1/32"), "eth0", "static") in survey.routes
     assert survey.ports_in_use == {51820}
     assert survey.filters == Filters({(4, "iptables-nft"): True}, ((4, "ip filter FORWARD"),))

@@ -13,12 +13,12 @@ from skyspan.model.address import DeploymentAddress
 from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.networks.endpoints import parse_endpoint
+from skyspan.networks.peers import OwnRoute
 from skyspan.networks.wireguard.commands import prepare_command, raise_command, remove_command, survey_command
 from skyspan.networks.wireguard.config import config_text
 from skyspan.networks.wireguard.keys import Memory, keys_of, public_key, with_keys
 from skyspan.networks.wireguard.link import Ends, EndState, plan_ends, settings_digest
 from skyspan.networks.wireguard.numbering import numbered
-from skyspan.networks.wireguard.parse import OwnRoute
 from skyspan.networks.wireguard.provider import WireguardProvider
 from skyspan.networks.wireguard.spec import WireguardSpec
 

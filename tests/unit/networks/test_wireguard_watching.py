@@ -11,10 +11,11 @@ from skyspan.contracts.host import Host
 from skyspan.contracts.watch import Cause, Finding
 from skyspan.model.address import DeploymentAddress
 from skyspan.model.error import HostKeyError
+from skyspan.networks.proving import Probe
 from skyspan.networks.wireguard.hosts import probe
 from skyspan.networks.wireguard.keys import Memory, keys_of, with_keys
 from skyspan.networks.wireguard.link import EndState, plan_ends
-from skyspan.networks.wireguard.parse import NEVER, Peer, Probe, Survey
+from skyspan.networks.wireguard.parse import NEVER, Peer, Survey
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.networks.wireguard.watch import Scene, diagnosis, local, passages, probe_command, stale_callers
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -15,6 +14,7 @@ from skyspan.networks.addressing import stable_number
 from skyspan.networks.bgp import bird, frr
 from skyspan.networks.bgp.parse import Survey
 from skyspan.networks.bgp.speaking import Instance
+from skyspan.networks.looking import digest_of
 from skyspan.networks.peers import shadowed
 
 PACKAGES: Mapping[str, str] = MappingProxyType(
@@ -74,11 +74,6 @@ def settle(instance: Instance, seen: Survey) -> Made:
     first = stable_number(instance.owner) % METRICS
     free = (LOWEST_METRIC + (first + step) % METRICS for step in range(METRICS))
     return Made(daemon, next(metric for metric in free if metric not in seen.metrics))
-
-
-def digest_of(text: str) -> str:
-    """The digest as `sha256sum` prints it."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def peer_lines(instance: Instance, seen: Survey) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Command, Completed
 from skyspan.model.error import SpecError, StageError, ToolFailedError
-from skyspan.model.secret import MASK, Secret
+from skyspan.model.secret import Secret
 from skyspan.networks.bgp import commands
-from skyspan.networks.bgp.compare import Made, digest_of, peer_lines
+from skyspan.networks.bgp.compare import Made, peer_lines
 from skyspan.networks.bgp.parse import Survey, parse_survey
 from skyspan.networks.bgp.ready import Way, targets_of
 from skyspan.networks.bgp.speaking import Instance
-from skyspan.networks.looking import all_of
+from skyspan.networks.failing import by_sudo, failure, words_of
+from skyspan.networks.looking import all_of, digest_of
 
 
 async def survey(instances: Sequence[Instance], ctx: ReadContext) -> list[Survey]:
@@ -48,7 +49,7 @@ async def ping(ways: Sequence[Way], ctx: ReadContext) -> Mapping[tuple[str, str,
 async def ping_from(host: str, ways: Sequence[Way], ctx: ReadContext) -> Mapping[tuple[str, str], bool]:
     """The same of one host, by source and target; a host that cannot ping answers nothing."""
     lines = [(way.source, way.target) for way in ways]
-    done = await ctx.places.reach(host).query(commands.probe_command(lines, sudo=_sudo(host, ctx)))
+    done = await ctx.places.reach(host).query(commands.probe_command(lines, sudo=by_sudo(host, ctx)))
     words = (line.split() for line in done.text().splitlines())
     return {(row[0], row[1]): row[2] == "yes" for row in words if len(row) == 3}
 
@@ -100,31 +101,23 @@ async def back(instance: Instance, made: Made, ctx: StageContext) -> None:
 
 async def lower(host: str, identity: str, owner: str, ctx: StageContext) -> None:
     """End the daemons and keep the rest; absent is success."""
-    await _end(host, commands.lower_command(identity, owner, sudo=_sudo(host, ctx)), ctx)
+    await _end(host, commands.lower_command(identity, owner, sudo=by_sudo(host, ctx)), ctx)
 
 
 async def remove(host: str, identity: str, owner: str, ctx: StageContext) -> None:
     """Take everything away; absent is success."""
-    await _end(host, commands.remove_command(identity, owner, sudo=_sudo(host, ctx)), ctx)
+    await _end(host, commands.remove_command(identity, owner, sudo=by_sudo(host, ctx)), ctx)
 
 
 async def _end(host: str, command: Command, ctx: StageContext) -> None:
     done = await ctx.places.reach(host).run(command)
     if not done.ok:
-        ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
-        raise ToolFailedError(f"ending the routing daemon on {host} {ended}", detail=done.last_words())
-
-
-def _sudo(host: str, ctx: ReadContext) -> bool:
-    found = ctx.hosts.get(host)
-    return found is not None and found.user != "root"
+        what = f"ending the routing daemon on {host}"
+        raise failure(done, what, words_of(done), host, sudo=by_sudo(host, ctx))
 
 
 def _failed(done: Completed, instance: Instance, what: str) -> StageError:
-    detail = done.last_words()
-    for item in instance.conversations:
-        if item.password is not None:
-            detail = detail.replace(item.password.reveal(), MASK)
+    detail = words_of(done, (item.password for item in instance.conversations if item.password is not None))
     if done.exit_code == commands.TAKEN:
         return SpecError(f"{what} is refused: the name is taken", detail=detail, hint="give the stage another name")
     if done.exit_code == commands.REFUSED:
@@ -133,8 +126,6 @@ def _failed(done: Completed, instance: Instance, what: str) -> StageError:
             detail=detail,
             hint="a setting is beyond what this version of the daemon takes",
         )
-    ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
     if done.exit_code == commands.WENT_BACK:
-        ended = "failed, and the configuration of before runs again"
-    sudo = f"it needs root: log in as root, or let the user run sudo without a password on {instance.host}"
-    return ToolFailedError(f"{what} {ended}", detail=detail, hint=sudo if instance.sudo else "")
+        return ToolFailedError(f"{what} failed, and the configuration of before runs again", detail=detail)
+    return failure(done, what, detail, instance.host, sudo=instance.sudo)

@@ -22,9 +22,8 @@ from skyspan.networks.bgp.speaking import Instance, identity_of, plan_instances,
 from skyspan.networks.bgp.spec import BgpSpec
 from skyspan.networks.legs import Leg, summary
 from skyspan.networks.lifecycle import Removal, Wish, change_to, remove_each, told
-from skyspan.networks.looking import all_of
-
-_PAUSE_S = 0.3
+from skyspan.networks.looking import all_of, digest_of
+from skyspan.networks.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +187,7 @@ def _work(instance: Instance, seen: Survey, memory: Memory) -> _Work:
     if made.daemon == "bird":
         return _Work(instance, made, seen, "")
     old = memory.texts.get(instance.host, Secret(""))
-    certain = (
-        compare.digest_of(old.reveal()) == seen.facts.get("loaded") and seen.facts.get("running") == seen.facts["live"]
-    )
+    certain = digest_of(old.reveal()) == seen.facts.get("loaded") and seen.facts.get("running") == seen.facts["live"]
     return _Work(instance, made, seen, frr.delta(old.reveal(), made.config(instance).reveal()) if certain else None)
 
 
@@ -217,8 +214,7 @@ async def _until_ready(
     spec: BgpSpec, instances: tuple[Instance, ...], ctx: StageContext
 ) -> tuple[Look, tuple[Leg, ...], Mapping[str, tuple[str, ...]]]:
     ctx.report.line("validate: sessions, prefixes both ways, BFD, next hops, pings between the sites")
-    until = ctx.clock.monotonic() + spec.ready_within
-    until = until if ctx.deadline is None else min(until, ctx.deadline)
+    patience = Patience.of(spec.ready_within, ctx)
     while True:
         look = Look(instances, await hosts.survey(instances, ctx))
         legs, sites, silent = await _legs(spec, look, ctx)
@@ -226,11 +222,11 @@ async def _until_ready(
             for leg in legs:
                 ctx.report.line(leg.line())
             return look, legs, sites
-        if ctx.clock.monotonic() + _PAUSE_S >= until:
+        if patience.ends:
             causes = diagnosis.findings(look.instances, look.seen, silent)
             raise NotReadyError(
                 f"the sessions do not carry traffic: {summary(legs)}",
                 detail="\n".join([*(leg.line() for leg in legs), *(f"{item.where}: {item.words}" for item in causes)]),
                 hint=next((item.hint for item in causes if item.hint), "give it more time with `ready_within`"),
             )
-        await ctx.clock.sleep(_PAUSE_S)
+        await patience.pause()

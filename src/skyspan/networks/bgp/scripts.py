@@ -7,9 +7,10 @@ no other process has, so one whose start was cut off is found too.
 
 from __future__ import annotations
 
-from skyspan.networks.changing import CHANGING
+from skyspan.networks.changing import CHANGING, DIGEST, MARKING, OWNED
 
-PLACES = r"""
+PLACES = (
+    r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 # Else vtysh keeps a history in the home of whoever runs it.
 export VTYSH_HISTFILE=/dev/null
@@ -17,9 +18,10 @@ id=$1 owner=$2; shift 2
 store=/var/lib/skyspan state=/var/lib/skyspan/bgp/$id
 top=/run/skyspan-bgp run=/run/skyspan-bgp/$id
 for frr in /usr/lib/frr /usr/libexec/frr /usr/local/lib/frr; do if [ -x $frr/zebra ]; then break; fi; done
-ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
-digest() { sha256sum | cut -d' ' -f1; }
-here() { [ "$(readlink "/proc/$1/ns/net" 2>/dev/null)" = "$(readlink /proc/self/ns/net)" ]; }
+"""
+    + OWNED
+    + DIGEST
+    + r"""here() { [ "$(readlink "/proc/$1/ns/net" 2>/dev/null)" = "$(readlink /proc/self/ns/net)" ]; }
 daemons() {
   { grep -lsF -- "$run/" /proc/[0-9]*/cmdline || :; } | while read -r file; do
     pid=${file#/proc/} pid=${pid%/cmdline}
@@ -36,6 +38,7 @@ alive() { # DAEMON [what `daemons` said]
 say() { vtysh --vty_socket "$run" "$@" 2>/dev/null </dev/null; }
 running() { say -c 'show running-config' | grep -v -e forwarding -e '^hostname' | digest; }
 """
+)
 """What every script starts with. Arguments: identity, owner, then the script's own."""
 
 _CHANGES = (
@@ -143,13 +146,12 @@ peers() { # name the peers in the addresses of links whose networks do not hold 
 
 PREPARE = (
     _CHANGES
+    + MARKING
     + r"""
 daemon=$1
 lock
 step "claiming the instance $id"
-if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
-mkdir -p "$state"
-printf '%s\n' "$owner" | put "$state/owner"
+claim false
 step "checking the new configuration"
 put "$state/next"
 case $daemon in
@@ -247,14 +249,9 @@ if ours; then lock; step "ending the daemons of $id"; end_daemons; fi
 
 REMOVE = (
     _CHANGES
+    + MARKING
     + r"""
-if ! [ -d "$store" ]; then exit 0; fi
-lock
-if ! ours; then
-  # Cut off before it was claimed: nothing but empty folders can be there.
-  if ! [ -e "$state/owner" ]; then rm -f "$state/owner.new"; rmdir "$state" "$store/bgp" "$store" 2>/dev/null || :; fi
-  exit 0
-fi
+begin_removal "$store/bgp"
 step "ending the daemons of $id"
 end_daemons
 step "removing the addresses that name a peer"
@@ -267,8 +264,7 @@ step "removing $state"
 for name in next config good delta part said daemon metric imports peers loaded running made-folder; do
   rm -f "$state/$name" "$state/$name.new"
 done
-rm -f "$state/owner.new" "$state/owner"
-rmdir "$state" "$store/bgp" "$store" 2>/dev/null || :
+unclaim "$store/bgp"
 """
 )
 """Take everything away, the mark of ownership last."""

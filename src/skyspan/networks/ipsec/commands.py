@@ -6,8 +6,8 @@ from skyspan.contracts.transport import Command, Effect
 from skyspan.model.secret import Secret
 from skyspan.networks.ipsec import looking, scripts
 from skyspan.networks.ipsec.config import daemon_settings
-from skyspan.networks.ipsec.link import CHILD, ROUTE_PROTOCOL, EndState, table_name
-from skyspan.networks.ipsec.parse import OwnRoute
+from skyspan.networks.ipsec.link import CHILD, EndState, table_name
+from skyspan.networks.peers import ROUTE_PROTOCOL, OwnRoute
 
 TAKEN = 90
 """Exit status of `converge_command` when the name of the link is somebody else's."""

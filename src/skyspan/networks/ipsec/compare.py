@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
@@ -11,10 +10,11 @@ from skyspan.model.change import Action, ResourceChange
 from skyspan.model.error import SpecError, ToolMissingError
 from skyspan.networks import docker
 from skyspan.networks.firewall import Address
-from skyspan.networks.ipsec.link import ROUTE_PROTOCOL, EndState
-from skyspan.networks.ipsec.parse import OwnRoute, Survey, carrier, userspace_runs
+from skyspan.networks.ipsec.link import EndState
+from skyspan.networks.ipsec.parse import Survey, carrier, userspace_runs
 from skyspan.networks.ipsec.spec import Plane
-from skyspan.networks.peers import shadowed
+from skyspan.networks.looking import digest_of
+from skyspan.networks.peers import ROUTE_PROTOCOL, OwnRoute, shadowed
 
 PACKAGES: Mapping[str, str] = MappingProxyType(
     {
@@ -37,11 +37,6 @@ PLANES: tuple[Plane, ...] = ("route", "policy", "userspace")
 """Who can carry packets, the best first."""
 
 RENUMBER = "name a free network of two addresses: `tunnel: 10.254.0.0/31`"
-
-
-def digest_of(text: str) -> str:
-    """The digest as `sha256sum` prints it."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plane_of(mode: str, host: str, seen: Survey, planes: Sequence[Plane] = PLANES) -> Plane:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from skyspan.model.secret import Secret
 from skyspan.networks.ipsec.keys import Keys
-from skyspan.networks.ipsec.link import CHILD, IKE_PORT, ROUTE_PROTOCOL, EndState
+from skyspan.networks.ipsec.link import CHILD, IKE_PORT, EndState
+from skyspan.networks.looking import digest_of
+from skyspan.networks.peers import ROUTE_PROTOCOL
 
 IKE_REKEYS = 4
 """IKE gets new keys that many times more rarely than the packets: 4 h beside 1 h, as is strongSwan's default."""
@@ -245,7 +246,7 @@ def bundle(content: dict[str, str]) -> Secret:
 def joined(contents: Sequence[dict[str, str]]) -> str:
     """A line that stands for both ends' files: it says what a session was made with."""
     text = "\n".join(f"{name}\n{text}" for content in contents for name, text in sorted(content.items()))
-    return hashlib.sha256(text.encode()).hexdigest() + "\n"
+    return digest_of(text) + "\n"
 
 
 def _ended(text: str) -> str:

@@ -6,6 +6,8 @@ for links ends with the last of them.
 
 from __future__ import annotations
 
+from skyspan.networks.changing import RUNNING
+
 ASK = r"""# Without a cipher loaded, which asking does not need, swanctl takes a quarter of the time.
 ask() {
   if [ -S "$socket" ] && [ -e "$state/ask" ]; then STRONGSWAN_CONF=$state/ask swanctl "$@"; else swanctl "$@"; fi
@@ -16,10 +18,9 @@ sessions() { ask --list-sas --ike "$if" --raw 2>/dev/null | grep '^list-sa event
 """
 """What asks it and changes nothing: `answers`, `loaded` (names of connections), `sessions` (of the link)."""
 
-DAEMON = r"""daemon() {
-  pid=$(cat "$pidfile" 2>/dev/null) || return 1
-  tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q charon
-}
+DAEMON = (
+    RUNNING
+    + r"""
 # Said before, as files that are left out of the configuration are taken out of the daemon with it.
 refuse_foreign() {
   for name in $(loaded); do
@@ -56,7 +57,7 @@ start_daemon() {
     printf '%s\n' "$unit" | put "$daemons/unit"
     if ! systemctl is-enabled -q "$unit"; then : > "$daemons/enabled"; systemctl enable -q "$unit"; fi
     systemctl restart "$unit"
-  elif ! daemon; then
+  elif ! running charon; then
     program
     step "starting $program"
     other=$(cat /run/charon.pid 2>/dev/null) || other=
@@ -81,11 +82,7 @@ end_daemon() {
     unit=$(cat "$daemons/unit")
     systemctl stop "$unit"
     if [ -e "$daemons/enabled" ]; then systemctl disable -q "$unit"; fi
-  elif daemon; then
-    kill "$pid" 2>/dev/null || :
-    tries=0
-    while daemon && [ $tries -lt 60 ]; do sleep 0.05; tries=$((tries+1)); done
-    if daemon; then kill -9 "$pid" 2>/dev/null || :; sleep 0.1; fi
+  else end_running charon 3
   fi
 }
 # What a daemon that was killed leaves behind, and nobody else's, as none runs any more.
@@ -145,5 +142,6 @@ forget_boot() {
   fi
 }
 """
+)
 """`start_daemon`, `load`, `unload`, `end_sessions`, `call`; `lower`: end the session and take connection and interface
 away; `release_daemon`: end the daemon if it was started for links and none is left."""

@@ -14,7 +14,22 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from skyspan.networks.addressing import Network
-from skyspan.networks.firewall import IPV4_TCP_HEADERS, IPV6_TCP_HEADERS, KNOWN, TO_CLAMP, Address, Admission
+from skyspan.networks.firewall import (
+    ECHO,
+    ERRORS,
+    IPV4_TCP_HEADERS,
+    IPV6_TCP_HEADERS,
+    KNOWN,
+    REFUSAL,
+    TO_CLAMP,
+    Address,
+    Admission,
+    any_of,
+    chain,
+    family_of,
+    from_peers,
+    hook,
+)
 
 _REFUSE = "goto refused"
 
@@ -49,7 +64,7 @@ class EndFilter:
     def inside(self) -> str:
         """Every interface that its packets may pass through, for a rule."""
         names = [f'"{name}"' for name in (self.interface, *self.others)]
-        return _set(names)
+        return any_of(names)
 
 
 def ruleset(link: EndFilter) -> str:
@@ -65,30 +80,20 @@ def ruleset(link: EndFilter) -> str:
             f"table inet {link.table}",
             f"delete table inet {link.table}",
             f"table inet {link.table} {{",
-            *_chain("clamp", _clamp(link)),
-            *_hook("input", (*_aside(link, "saddr"), *_spoofed(link), *_comes(link, "input"))),
-            *_hook("forward", (TO_CLAMP, *_swift(link), *_spoofed(link), *_leaks(link), *_comes(link, "forward"))),
-            *_hook("output", (*_aside(link, "daddr"), *_leaks(link))),
+            *chain("clamp", _clamp(link)),
+            *hook("input", (*_aside(link, "saddr"), *_spoofed(link), *_comes(link, "input"))),
+            *hook("forward", (TO_CLAMP, *_swift(link), *_spoofed(link), *_leaks(link), *_comes(link, "forward"))),
+            *hook("output", (*_aside(link, "daddr"), *_leaks(link))),
             *_renamed(link),
-            *_chain("arrived", _arrived(link)),
-            *_chain("passing", _passing(link)),
-            *_chain("leaving", _leaving(link)),
-            *_chain("admitted", _admitted(link.allow)),
-            *_chain("refused", ("meta l4proto tcp reject with tcp reset", "reject with icmpx admin-prohibited")),
+            *chain("arrived", _arrived(link)),
+            *chain("passing", _passing(link)),
+            *chain("leaving", _leaving(link)),
+            *chain("admitted", _admitted(link.allow)),
+            *chain("refused", REFUSAL),
             "}",
             "",
         )
     )
-
-
-def _hook(name: str, rules: Iterable[str]) -> Iterator[str]:
-    yield from _chain(name, (f"type filter hook {name} priority filter; policy accept;", *rules))
-
-
-def _chain(name: str, rules: Iterable[str]) -> Iterator[str]:
-    yield f"\tchain {name} {{"
-    yield from (f"\t\t{rule}" for rule in rules)
-    yield "\t}"
 
 
 def _clamp(link: EndFilter) -> Iterator[str]:
@@ -104,10 +109,10 @@ def _aside(link: EndFilter, way: str) -> Iterator[str]:
     """What neither comes from the other side nor goes there, as the packets of the tunnel itself: no rule after this
     one would match."""
     for family in ("ip", "ip6"):
-        far = [thing for thing in (*link.there, *link.peer) if _family(thing) == family]
+        far = [thing for thing in (*link.there, *link.peer) if family_of(thing) == family]
         unlike = [f"{family} {way} != {text}" for text in map(str, far)]
         if len(far) > _FEW:
-            unlike = [f"{family} {way} != {_set([str(thing) for thing in far])}"]
+            unlike = [f"{family} {way} != {any_of([str(thing) for thing in far])}"]
         if far and not any(_everything(thing) for thing in far):
             yield f"{' '.join(unlike)} accept"
 
@@ -144,26 +149,22 @@ def _renamed(link: EndFilter) -> Iterator[str]:
         f"{family} saddr {own} {family} daddr {far} snat to {link.leaves_as}"
         for family, far in _grouped(link.there)
         for own in link.own
-        if family == _family(own) == _family(link.leaves_as)
+        if family == family_of(own) == family_of(link.leaves_as)
     )
-    yield from _chain("source", ("type nat hook postrouting priority srcnat - 10; policy accept;", *rules))
+    yield from chain("source", ("type nat hook postrouting priority srcnat - 10; policy accept;", *rules))
 
 
-def _comes(link: EndFilter, hook: str) -> Iterator[str]:
-    chain = "arrived" if hook == "input" else "passing"
-    yield from (f"{family} saddr {far} goto {chain}" for family, far in _far(link))
-    if hook == "forward":
+def _comes(link: EndFilter, where: str) -> Iterator[str]:
+    then = "arrived" if where == "input" else "passing"
+    yield from (f"{family} saddr {far} goto {then}" for family, far in _far(link))
+    if where == "forward":
         yield from (f"{family} daddr {far} goto leaving" for family, far in _far(link))
 
 
 def _arrived(link: EndFilter) -> Iterator[str]:
     yield from _known()
     for own in link.own:
-        peers = [str(peer) for peer in link.peer if peer.version == own.version]
-        if peers:
-            yield f"{_family(own)} saddr {_set(peers)} {_family(own)} daddr {own} {_echo(own)} accept"
-            for port in link.speaks:
-                yield f"{_family(own)} saddr {_set(peers)} {_family(own)} daddr {own} tcp dport {port} accept"
+        yield from from_peers(own, link.peer, (ECHO[own.version], *(f"tcp dport {port}" for port in link.speaks)))
     yield "jump admitted"
     yield _REFUSE
 
@@ -182,8 +183,7 @@ def _leaving(link: EndFilter) -> Iterator[str]:
 
 def _known() -> Iterator[str]:
     yield KNOWN
-    yield "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
-    yield "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
+    yield from ERRORS
 
 
 def _admitted(allow: Iterable[Admission]) -> Iterator[str]:
@@ -206,21 +206,9 @@ def _far(link: EndFilter) -> list[tuple[str, str]]:
 def _grouped(things: Iterable[Network | Address]) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for thing in things:
-        found.setdefault(_family(thing), []).append(str(thing))
-    return [(family, _set(texts)) for family, texts in sorted(found.items())]
+        found.setdefault(family_of(thing), []).append(str(thing))
+    return [(family, any_of(texts)) for family, texts in sorted(found.items())]
 
 
 def _everything(thing: Network | Address) -> bool:
     return isinstance(thing, IPv4Network | IPv6Network) and thing.prefixlen == 0
-
-
-def _set(texts: list[str]) -> str:
-    return texts[0] if len(texts) == 1 else f"{{ {', '.join(texts)} }}"
-
-
-def _family(thing: Network | Address) -> str:
-    return "ip" if thing.version == 4 else "ip6"
-
-
-def _echo(address: Address) -> str:
-    return "icmp type echo-request" if address.version == 4 else "icmpv6 type echo-request"

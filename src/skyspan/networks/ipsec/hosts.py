@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Command, Completed, Stream
 from skyspan.model.error import SpecError, StageError, ToolFailedError, ToolMissingError
-from skyspan.model.secret import MASK, Secret
+from skyspan.model.secret import Secret
 from skyspan.networks import docker
 from skyspan.networks.confirming import confirm
+from skyspan.networks.failing import by_sudo, failure, words_of
 from skyspan.networks.ipsec import commands
 from skyspan.networks.ipsec.compare import DAEMON_PACKAGES, addresses_of, plane_of, refuse_missing_tools, routes_of
 from skyspan.networks.ipsec.config import boot_files, bundle
@@ -96,29 +97,22 @@ async def _run(end: EndState, command: Command, what: str, secrets: Sequence[Sec
 
 async def lower(host: str, name: str, ctx: StageContext) -> None:
     """End the session of the link `name` and unload its connection; absent is success."""
-    await _end(host, commands.lower_command(name, str(ctx.address), sudo=_sudo(host, ctx)), ctx)
+    await _end(host, commands.lower_command(name, str(ctx.address), sudo=by_sudo(host, ctx)), ctx)
 
 
 async def remove(host: str, name: str, ctx: StageContext) -> None:
     """Take everything of the link `name` away; absent is success."""
-    await _end(host, commands.remove_command(name, str(ctx.address), sudo=_sudo(host, ctx)), ctx)
+    await _end(host, commands.remove_command(name, str(ctx.address), sudo=by_sudo(host, ctx)), ctx)
 
 
 async def _end(host: str, command: Command, ctx: StageContext) -> None:
     done = await ctx.places.reach(host).run(command)
     if not done.ok:
-        raise _failed(done, host, f"removing the link on {host}", (), sudo=_sudo(host, ctx))
-
-
-def _sudo(host: str, ctx: ReadContext) -> bool:
-    known = ctx.hosts.get(host)
-    return known is not None and known.user != "root"
+        raise _failed(done, host, f"removing the link on {host}", (), sudo=by_sudo(host, ctx))
 
 
 def _failed(done: Completed, host: str, what: str, secrets: Sequence[Secret], *, sudo: bool) -> StageError:
-    detail = done.last_words()
-    for secret in secrets:
-        detail = detail.replace(secret.reveal(), MASK)
+    detail = words_of(done, secrets)
     if done.exit_code == commands.TAKEN:
         return SpecError(f"{what} is refused: the name is taken", detail=detail, hint="remove what has it")
     if done.exit_code == commands.NO_INTERFACE:
@@ -141,9 +135,4 @@ def _failed(done: Completed, host: str, what: str, secrets: Sequence[Secret], *,
             detail=detail,
             hint=f"restart it yourself on {host} if its other connections allow",
         )
-    ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
-    return ToolFailedError(
-        f"{what} {ended}",
-        detail=detail,
-        hint=f"it needs root: log in as root, or let the user run sudo without a password on {host}" if sudo else "",
-    )
+    return failure(done, what, detail, host, sudo=sudo)

@@ -25,9 +25,6 @@ from skyspan.networks.ipsec.filter import EndFilter, ruleset
 from skyspan.networks.ipsec.spec import End, IpsecSpec, Plane
 from skyspan.networks.peers import Site, conflicts
 
-ROUTE_PROTOCOL = 241
-"""The number that marks our routes (rtnetlink(7), rtm_protocol): not among those of iproute2's rt_protos."""
-
 USERSPACE_INTERFACE = "ipsec0"
 """The TUN device of strongSwan's kernel-libipsec, one for all its connections."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Any
 
 from skyspan.networks.docker import NO_FILTERS, Filters, parse_filters
-from skyspan.networks.ipsec.link import ROUTE_PROTOCOL, USERSPACE_INTERFACE, interface_for
+from skyspan.networks.ipsec.link import USERSPACE_INTERFACE, interface_for
 from skyspan.networks.ipsec.message import Section, list_of, parse_message, sections_of, text_of
-from skyspan.networks.looking import addresses, objects, pairs, route, sections
-from skyspan.networks.peers import Route
+from skyspan.networks.looking import addresses, objects, pairs, routes, sections
+from skyspan.networks.peers import OwnRoute, Route, own_routes
+from skyspan.networks.proving import Probe, parse_probes
 
 ESTABLISHED = "ESTABLISHED"
 INSTALLED = "INSTALLED"
@@ -39,23 +39,6 @@ class Session:
     remote_host: str
     rekeys_in: int
     children: tuple[Child, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OwnRoute:
-    """A route of ours over the interface, and the source address it gives to what the host itself sends."""
-
-    prefix: str
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """An inner ping: to which address, with how many bytes in the whole packet, and whether it was answered."""
-
-    address: str
-    size: int
-    answered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +98,7 @@ def parse_survey(text: str, name: str) -> Survey:
     # The log comes last, and may hold anything.
     seen, _, log = text.partition("\n@log\n")
     parts = sections(seen)
-    routes = [
-        (item, route(item, everything))
-        for part, everything in (("route4", "0.0.0.0/0"), ("route6", "::/0"))
-        for item in objects(parts[part])
-    ]
-    ours = str(ROUTE_PROTOCOL)
+    there = routes(parts["route4"], parts["route6"])
     return Survey(
         tools={tool: found == "yes" for tool, found in pairs(parts["tools"])},
         now=int(parts["time"].strip()),
@@ -131,11 +109,11 @@ def parse_survey(text: str, name: str) -> Survey:
         sessions=tuple(_sas(parts["sas"], name)),
         interfaces={item["ifname"]: _interface(item) for item in objects(parts["link"])},
         addresses=addresses(objects(parts["addr"])),
-        own_routes=tuple(_own_route(item) for item, way in routes if (way.protocol, way.device) == (ours, name)),
-        routes=tuple(way for _, way in routes),
+        own_routes=own_routes(there, name),
+        routes=there,
         digests=dict(pairs(parts["digests"])),
         forwarding={int(family): value == "1" for family, value in pairs(parts["forward"])},
-        probes=tuple(_probe(line) for line in parts["probes"].splitlines()),
+        probes=parse_probes(parts["probes"]),
         way=tuple(parts["way"].splitlines()),
         filters=parse_filters(parts["docker"], parts["drops"]),
         log=log.removesuffix("\n"),
@@ -181,15 +159,6 @@ def _number(section: Section, name: str) -> int:
 def _interface(item: Mapping[str, Any]) -> tuple[int, bool, str]:
     kind = item.get("linkinfo", {}).get("info_kind", "")
     return int(item.get("mtu", 0)), "UP" in item.get("flags", ()), kind
-
-
-def _own_route(item: Mapping[str, Any]) -> OwnRoute:
-    return OwnRoute(str(ip_network(item["dst"], strict=False)), item.get("prefsrc", ""))
-
-
-def _probe(line: str) -> Probe:
-    address, size, answer = line.split()
-    return Probe(address, int(size), answer == "yes")
 
 
 def agrees(local: Sequence[str], remote: Sequence[str], seen: Survey) -> bool:

@@ -5,23 +5,20 @@ A session alone proves little: traffic may still be dropped by size, by a firewa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
 
 from skyspan.contracts.context import Places
-from skyspan.model.error import UnreachableError
-from skyspan.networks.endpoints import parse_endpoint
 from skyspan.networks.ipsec.certificates import DAY_S
 from skyspan.networks.ipsec.keys import Keys
 from skyspan.networks.ipsec.link import EndState
-from skyspan.networks.ipsec.parse import Probe, Survey, agrees, carrier
+from skyspan.networks.ipsec.parse import Survey, agrees, carrier
 from skyspan.networks.legs import Leg
-
-DIAL_TIMEOUT_S = 3.0
+from skyspan.networks.proving import ping_legs, service_legs
 
 CERTIFICATE_DAYS = 7
 """A certificate that ends sooner is no longer ready: nobody renewed it in the last third of its life."""
+
+_TOO_LARGE = "the underlay carries less: set a lower `mtu`"
 
 
 def legs_of(ends: Sequence[EndState], keys: Keys, seen: Sequence[Survey]) -> Iterator[Leg]:
@@ -39,7 +36,7 @@ def legs_of(ends: Sequence[EndState], keys: Keys, seen: Sequence[Survey]) -> Ite
             yield Leg(f"interface {end.interface} of {end.host}", "" if up else "not up")
     for end, survey in pairs:
         for address in end.peer_addresses:
-            yield from _pings(end, [probe for probe in survey.probes if probe.address == address], address)
+            yield from ping_legs((end.host, end.other), address, end.mtu, survey.probes, _TOO_LARGE)
     for end, survey in pairs:
         if survey.probes and any(probe.answered for probe in survey.probes):
             grown = survey.bytes_in > survey.before
@@ -83,32 +80,10 @@ def _session(end: EndState, survey: Survey) -> Iterator[Leg]:
     yield Leg(f"packet keys of {end.host}", reason, "are the proposals and the prefixes of both sides the same?")
 
 
-def _pings(end: EndState, probes: Sequence[Probe], address: str) -> Iterator[Leg]:
-    small = next((probe for probe in probes if probe.size < end.mtu), None)
-    big = next((probe for probe in probes if probe.size >= end.mtu), None)
-    name = f"ping from {end.host} to {end.other} ({address})"
-    answered = small is not None and small.answered
-    yield Leg(name, "" if answered else "no answer", "" if answered else f"does a firewall of {end.other} drop it?")
-    if answered:
-        fits = big is not None and big.answered
-        size = f"packets of {end.mtu} bytes from {end.host} to {end.other}"
-        yield Leg(size, "" if fits else "lost", "" if fits else "the underlay carries less: set a lower `mtu`")
-
-
 async def expected(services: Sequence[str], ends: Sequence[EndState], places: Places) -> tuple[Leg, ...]:
     """Dial every expected service from the gateway of the other side."""
-    return tuple(await asyncio.gather(*(_dial(service, ends, places) for service in services)))
+    return await service_legs(services, ends, places, lambda end, _: f"{_back(end)} by {end.other}")
 
 
-async def _dial(service: str, ends: Sequence[EndState], places: Places) -> Leg:
-    address, port = parse_endpoint(service)
-    end = next(end for end in ends if any(ip_address(address) in net for net in end.there))
-    name = f"tcp {service} from {end.host}"
-    try:
-        connection = await places.reach(end.host).dial(address, port or 0, DIAL_TIMEOUT_S)
-    except UnreachableError as error:
-        back = ", ".join(str(net) for net in (*end.here, *end.addresses))
-        hint = f"does it listen, does `allow` name its port, and does its machine route {back} by {end.other}?"
-        return Leg(name, error.summary, hint)
-    await connection.close()
-    return Leg(name)
+def _back(end: EndState) -> str:
+    return ", ".join(str(net) for net in (*end.here, *end.addresses))

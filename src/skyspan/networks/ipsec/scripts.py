@@ -6,7 +6,7 @@ before the first change and removed after the last, a daemon's id is recorded be
 
 from __future__ import annotations
 
-from skyspan.networks.changing import CHANGING, FORWARD, FORWARD_BACK, LINK, ROUTE
+from skyspan.networks.changing import CHANGING, FORWARD, FORWARD_BACK, LINK, MARKING, ROUTE
 from skyspan.networks.docker import ADMIT, FORWARDING
 from skyspan.networks.guard import CONFIRM, GUARDED, arming
 from skyspan.networks.ipsec.daemon import ASK, DAEMON
@@ -130,6 +130,7 @@ if ! was unit; then forget_boot; fi
 
 CONVERGE = (
     _CHANGES
+    + MARKING
     + _DOCKER
     + _ADDRESSES
     + GUARDED
@@ -141,12 +142,9 @@ calls=$1 child=$2 patience=$3 admitted=$4 seconds=$5
 export child patience # for the timer
 lock
 step "claiming the link $if"
-if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
-if ! ours && { present || [ -e "$(place conf)" ]; }; then
-  echo "it exists and nothing says that it is ours" >&2; exit 90
-fi
-mkdir -p "$state" "$daemons"
-printf '%s\n' "$owner" | put "$state/owner"
+there() { present || [ -e "$(place conf)" ]; }
+claim there
+mkdir -p "$daemons"
 printf 'swanctl { load = random }\n' | put "$state/ask"
 step "arming the timer that takes the change back"
 arm "$seconds" "$proto"
@@ -264,19 +262,12 @@ release_daemon
 
 REMOVE = (
     _CHANGES
+    + MARKING
     + _DOCKER
     + _ADDRESSES
     + GUARDED
     + r"""
-if ! [ -d "$store" ]; then exit 0; fi
-lock
-if ! ours; then
-  # Cut off before it was claimed: nothing but empty folders can be there.
-  if ! [ -e "$state/owner" ]; then
-    rm -f "$state/owner.new"; rmdir "$daemons" "$state" "$store/links" "$store" 2>/dev/null || :
-  fi
-  exit 0
-fi
+begin_removal "$daemons" "$store/links"
 disarm
 unload
 step "removing interface and addresses of $if"
@@ -292,10 +283,11 @@ if command -v nft >/dev/null; then let_through ""; fi
     + FORWARD_BACK
     + r"""step "removing $state"
 rm -rf "$state/arrived"
-for name in addresses admitted ask boot loaded rules session synced initiated owner; do rm -f "$state/$name.new"; done
-for name in addresses admitted ask boot loaded rules session synced initiated; do rm -f "$state/$name"; done
-rm -f "$state/taken-back" "$state/owner"
-rmdir "$state" "$store/links" "$store" 2>/dev/null || :
+for name in addresses admitted ask boot loaded rules session synced initiated; do
+  rm -f "$state/$name.new" "$state/$name"
+done
+rm -f "$state/taken-back"
+unclaim "$store/links"
 """
 )
 """Take everything away, the mark of ownership last; what others still need stays."""

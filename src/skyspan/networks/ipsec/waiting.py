@@ -14,8 +14,7 @@ from skyspan.networks.ipsec.observation import Look
 from skyspan.networks.ipsec.parse import agrees
 from skyspan.networks.ipsec.ready import expected, legs_of
 from skyspan.networks.legs import Leg, summary
-
-_PAUSE_S = 0.3
+from skyspan.networks.patience import Patience
 
 _CALL_AGAIN_S = 5.0
 """How long the link is left alone between two attempts to make a session: hammering wedges charon."""
@@ -29,8 +28,7 @@ async def until_ready(look: Look, ctx: StageContext) -> tuple[Look, tuple[Leg, .
     """Wait until every leg holds; call again now and then while nothing can pass, and at once to make several sessions
     one or where libipsec's routes are lost."""
     begun = called = ctx.clock.monotonic()
-    until = begun + look.spec.ready_within
-    until = until if ctx.deadline is None else min(until, ctx.deadline)
+    patience = Patience.of(look.spec.ready_within, ctx)
     caller = next(end for end in look.ends if end.initiates)
     while True:
         look = replace(look, seen=await hosts.survey(look.ends, ctx, probe=True))
@@ -44,18 +42,18 @@ async def until_ready(look: Look, ctx: StageContext) -> tuple[Look, tuple[Leg, .
         now = ctx.clock.monotonic()
         why = findings(look)
         refused = any(finding.cause in (Cause.AUTHENTICATION, Cause.EXPIRED) for finding in why)
-        if now + _PAUSE_S >= until or (refused and now > begun + _BELIEVED_S):
+        if patience.ends or (refused and now > begun + _BELIEVED_S):
             raise _not_ready(legs, why)
         seen = look.seen[look.ends.index(caller)]
         several = any(len(survey.established) > 1 for survey in look.seen)
         nothing = not agrees(caller.local_selectors, caller.remote_selectors, seen)
         # The kernel drops libipsec's routes with an address that they name; only a new session sets them again.
         lost = caller.plane == "userspace" and bool(astray(caller, seen)) and now > begun + _BELIEVED_S
-        patience = _BELIEVED_S if called == begun else _CALL_AGAIN_S
-        if ((several or lost) and called == begun) or ((several or nothing) and now > called + patience):
+        left_alone = _BELIEVED_S if called == begun else _CALL_AGAIN_S
+        if ((several or lost) and called == begun) or ((several or nothing) and now > called + left_alone):
             called = now
             await hosts.initiate(caller, ctx)
-        await ctx.clock.sleep(_PAUSE_S)
+        await patience.pause()
 
 
 def _not_ready(legs: Sequence[Leg], why: Sequence[Finding]) -> StageError:

@@ -7,7 +7,7 @@ before, the mark of ownership is written first and removed last.
 from __future__ import annotations
 
 from skyspan.contracts.transport import Command, Effect
-from skyspan.networks.changing import CHANGING
+from skyspan.networks.changing import CHANGING, MARKING, OWNED
 from skyspan.networks.routes.table import PROTOCOL, HostRoutes
 
 TAKEN = 90
@@ -15,12 +15,14 @@ TAKEN = 90
 
 TIMEOUT_S = 30.0
 
-_PLACES = r"""
+_PLACES = (
+    r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 id=$1 owner=$2 proto=$3; shift 3
 store=/var/lib/skyspan state=/var/lib/skyspan/routes/$id
-ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
 """
+    + OWNED
+)
 
 _CHANGES = (
     CHANGING
@@ -46,12 +48,11 @@ for target in $1; do echo "$target $(ip -j route get "$target" 2>/dev/null | tr 
 
 _SET = (
     _CHANGES
+    + MARKING
     + r"""
 lock
 step "claiming $id"
-if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
-mkdir -p "$state"
-printf '%s\n' "$owner" | put "$state/owner"
+claim false
 keys=$(printf '%s' "$1" | cut -d' ' -f1-3)
 { cat "$state/routes" 2>/dev/null || :; if [ -n "$keys" ]; then echo "$keys"; fi; } | sort -u | put "$state/routes"
 step "setting the routes"
@@ -80,22 +81,15 @@ fi
 
 _REMOVE = (
     _CHANGES
+    + MARKING
     + r"""
-if ! [ -d "$store" ]; then exit 0; fi
-lock
-if ! ours; then
-  # Cut off before it was claimed: nothing but empty folders can be there.
-  if [ -e "$state/owner" ]; then exit 0; fi
-  rm -f "$state/owner.new"
-  rmdir "$state" "$store/routes" "$store" 2>/dev/null || :
-  exit 0
-fi
+begin_removal "$store/routes"
 if [ -e "$state/routes" ]; then
   while read -r family prefix metric; do drop "$family" "$prefix" "$metric"; done < "$state/routes"
 fi
 step "removing $state"
-rm -f "$state/routes" "$state/routes.new" "$state/owner.new" "$state/owner"
-rmdir "$state" "$store/routes" "$store" 2>/dev/null || :
+rm -f "$state/routes" "$state/routes.new"
+unclaim "$store/routes"
 """
 )
 

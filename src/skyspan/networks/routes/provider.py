@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
@@ -11,14 +12,15 @@ from skyspan.contracts.transport import Command, Completed
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.error import NotReadyError, SpecError, StageError, ToolFailedError
 from skyspan.model.value import OutputValue, digest
+from skyspan.networks.failing import by_sudo, failure, words_of
 from skyspan.networks.legs import Leg, summary
+from skyspan.networks.lifecycle import Removal, Wish, change_to, remove_each, told
 from skyspan.networks.looking import all_of
+from skyspan.networks.patience import Patience
 from skyspan.networks.routes import commands, table
 from skyspan.networks.routes.memory import Memory, forget, recall, remember
 from skyspan.networks.routes.spec import RoutesSpec
 from skyspan.networks.routes.table import HostRoutes, Seen, plan_hosts
-
-_PAUSE_S = 0.3
 
 
 class RoutesProvider:
@@ -43,30 +45,18 @@ class RoutesProvider:
     async def plan(self, spec: RoutesSpec, seen: Observation, ctx: ReadContext) -> Change:
         hosts = plan_hosts(spec, ctx.address, ctx.hosts)
         memory = await recall(ctx.kept) or Memory()
-        settings = digest(spec.model_dump())
-        action, reason = Action.UPDATE, seen.reason
-        found: tuple[ResourceChange, ...] = ()
-        if not seen.exists:
-            action, found = Action.CREATE, tuple(item for wanted in hosts for item in table.creation(wanted))
-        elif seen.drifted:
-            found = seen.drift
-        elif memory.applied == settings:
-            # Nothing differs: a way back that is not there is waited for, and named.
-            if seen.healthy:
-                return Change.none(seen)
-        else:
-            found = _differences(hosts, await _survey(hosts, ctx))
-            reason = "its settings changed" if memory.applied else "an apply did not come to its end"
-        leaving = [ResourceChange(f"{host}: routes", Action.DESTROY) for host in _leaving(memory, hosts)]
-        listed = (*found, *leaving)
-        return Change(
-            action,
-            reason,
-            listed,
-            based_on=seen.fingerprint,
-            meaning=digest([action.value, [(item.address, item.action.value) for item in listed], settings]),
+
+        async def differences() -> Sequence[ResourceChange]:
+            return _differences(hosts, await _survey(hosts, ctx))
+
+        wish = Wish(
+            settings=digest(spec.model_dump()),
+            applied=memory.applied,
+            creation=tuple(item for wanted in hosts for item in table.creation(wanted)),
+            leaving=tuple(ResourceChange(_told(host), Action.DESTROY) for host in _leaving(memory, hosts)),
             outputs=_certain(hosts),
         )
+        return await change_to(wish, seen, differences)
 
     async def apply(self, spec: RoutesSpec, change: Change, ctx: StageContext) -> Observation:
         hosts = plan_hosts(spec, ctx.address, ctx.hosts)
@@ -94,23 +84,8 @@ class RoutesProvider:
         memory = await recall(ctx.kept)
         if memory is None:
             return
-        failed: dict[str, StageError] = {}
-
-        async def remove(host: str) -> None:
-            try:
-                await _remove(host, ctx)
-            except StageError as error:
-                failed[host] = error
-
-        await all_of(remove(host) for host in memory.places)
-        if failed:
-            first = next(iter(failed.values()))
-            raise type(first)(
-                f"the routes are not removed from {', '.join(failed)}: {first.summary}",
-                detail=first.detail,
-                hint=first.hint or f"destroy again when {', '.join(failed)} can be reached",
-                retry=first.retry,
-            )
+        removals = [Removal(host, _told(host), partial(_remove, host, ctx)) for host in memory.places]
+        await remove_each("the set of routes", removals, ctx)
         await forget(ctx.kept)
 
     async def stop(self, spec: RoutesSpec, ctx: StageContext) -> None:
@@ -156,16 +131,13 @@ async def _set(wanted: HostRoutes, seen: Seen, ctx: StageContext) -> None:
     if not found:
         ctx.report.line(f"apply: {wanted.host} is as it is to be")
         return
-    for item in found:
-        ctx.report.progress(item.address, item.action.value, "started", item.note)
-    try:
+    with told(found, ctx):
         await _run(wanted, commands.set_command(wanted), ctx)
-    except StageError:
-        for item in found:
-            ctx.report.progress(item.address, item.action.value, "failed")
-        raise
-    for item in found:
-        ctx.report.progress(item.address, item.action.value, "done")
+
+
+def _told(host: str) -> str:
+    """What goes from a host, as it is told."""
+    return f"{host}: routes"
 
 
 async def _remove(host: str, ctx: StageContext) -> None:
@@ -175,9 +147,8 @@ async def _remove(host: str, ctx: StageContext) -> None:
 
 def _known(host: str, ctx: ReadContext) -> HostRoutes:
     """A host of which nothing is wanted any more."""
-    found = ctx.hosts.get(host)
     identity = table.identity_of(ctx.address)
-    return HostRoutes(host, str(ctx.address), identity, (), (), found is not None and found.user != "root")
+    return HostRoutes(host, str(ctx.address), identity, (), (), sudo=by_sudo(host, ctx))
 
 
 async def _run(wanted: HostRoutes, command: Command, ctx: StageContext) -> None:
@@ -188,15 +159,12 @@ async def _run(wanted: HostRoutes, command: Command, ctx: StageContext) -> None:
 
 def _failed(done: Completed, wanted: HostRoutes, what: str) -> StageError:
     if done.exit_code == commands.TAKEN:
-        return SpecError(f"{what} is refused: the name is taken", detail=done.last_words(), hint="rename the stage")
-    ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
-    sudo = f"it needs root: log in as root, or let the user run sudo without a password on {wanted.host}"
-    return ToolFailedError(f"{what} {ended}", detail=done.last_words(), hint=sudo if wanted.sudo else "")
+        return SpecError(f"{what} is refused: the name is taken", detail=words_of(done), hint="rename the stage")
+    return failure(done, what, words_of(done), wanted.host, sudo=wanted.sudo)
 
 
 async def _until_ready(spec: RoutesSpec, hosts: Sequence[HostRoutes], ctx: StageContext) -> list[Seen]:
-    until = ctx.clock.monotonic() + spec.ready_within
-    until = until if ctx.deadline is None else min(until, ctx.deadline)
+    patience = Patience.of(spec.ready_within, ctx)
     while True:
         seen = await _survey(hosts, ctx)
         legs = tuple(table.legs_of(hosts, seen))
@@ -205,13 +173,13 @@ async def _until_ready(spec: RoutesSpec, hosts: Sequence[HostRoutes], ctx: Stage
             for leg in legs:
                 ctx.report.line(leg.line())
             return seen
-        if ctx.clock.monotonic() + _PAUSE_S >= until:
+        if patience.ends:
             raise NotReadyError(
                 f"the routes are of no use yet: {summary(legs)}",
                 detail="\n".join(leg.line() for leg in legs),
                 hint=failed[0].hint,
             )
-        await ctx.clock.sleep(_PAUSE_S)
+        await patience.pause()
 
 
 def _certain(hosts: Sequence[HostRoutes]) -> dict[str, OutputValue]:

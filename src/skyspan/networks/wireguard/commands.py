@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from skyspan.contracts.transport import Command, Effect
 from skyspan.model.secret import Secret
+from skyspan.networks.peers import ROUTE_PROTOCOL, OwnRoute
 from skyspan.networks.wireguard import scripts
 from skyspan.networks.wireguard.config import QUICK_ONLY
-from skyspan.networks.wireguard.link import ROUTE_PROTOCOL, EndState, table_name
-from skyspan.networks.wireguard.parse import OwnRoute
+from skyspan.networks.wireguard.link import EndState, table_name
 
 KERNEL_CANNOT = 91
 """Exit status of `raise_command` when the kernel has no WireGuard and `plane: kernel` is asked for."""

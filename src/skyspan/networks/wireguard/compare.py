@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_interface
 from types import MappingProxyType
@@ -11,11 +10,12 @@ from skyspan.model.change import Action, ResourceChange
 from skyspan.model.error import NotReadyError, SpecError, ToolMissingError
 from skyspan.networks import docker
 from skyspan.networks.addressing import Network
-from skyspan.networks.peers import Route, shadowed
+from skyspan.networks.looking import digest_of
+from skyspan.networks.peers import ROUTE_PROTOCOL, OwnRoute, Route, shadowed
 from skyspan.networks.wireguard.config import NO_PSK, config_text
 from skyspan.networks.wireguard.keys import Keys
-from skyspan.networks.wireguard.link import ROUTE_PROTOCOL, EndState
-from skyspan.networks.wireguard.parse import OwnRoute, Survey
+from skyspan.networks.wireguard.link import EndState
+from skyspan.networks.wireguard.parse import Survey
 
 PACKAGES: Mapping[str, str] = MappingProxyType(
     {
@@ -32,11 +32,6 @@ PACKAGES: Mapping[str, str] = MappingProxyType(
 
 CAP_NET_ADMIN = 12
 """The bit of the capability to change the network (capabilities(7))."""
-
-
-def digest_of(text: str) -> str:
-    """The digest as `sha256sum` prints it."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def routes_of(end: EndState, seen: Survey) -> tuple[OwnRoute, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from skyspan.model.secret import Secret
+from skyspan.networks.peers import ROUTE_PROTOCOL
 from skyspan.networks.wireguard.keys import Keys
-from skyspan.networks.wireguard.link import ROUTE_PROTOCOL, EndState, PeerState
+from skyspan.networks.wireguard.link import EndState, PeerState
 
 FOLDER = "/etc/wireguard"
 """Where wg-quick looks for configurations."""

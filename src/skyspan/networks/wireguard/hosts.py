@@ -13,8 +13,9 @@ from skyspan.model.error import (
     ToolFailedError,
     ToolMissingError,
 )
-from skyspan.model.secret import MASK, Secret
+from skyspan.model.secret import Secret
 from skyspan.networks.confirming import confirm
+from skyspan.networks.failing import by_sudo, failure, words_of
 from skyspan.networks.looking import all_of
 from skyspan.networks.wireguard import commands, watch
 from skyspan.networks.wireguard.compare import no_tun, routes_of, wrong_plane
@@ -109,30 +110,23 @@ async def _call_anew(end: EndState, keys: Keys, peers: Sequence[str], ctx: Stage
 
 async def lower(place: Place, owner: str, ctx: StageContext) -> None:
     """Take the interface away and keep the rest; absent is success."""
-    await _end(place, commands.lower_command(place.interface, owner, sudo=_sudo(place, ctx)), ctx)
+    await _end(place, commands.lower_command(place.interface, owner, sudo=by_sudo(place.host, ctx)), ctx)
 
 
 async def remove(place: Place, owner: str, ctx: StageContext) -> None:
     """Take everything away; absent is success."""
-    await _end(place, commands.remove_command(place.interface, owner, sudo=_sudo(place, ctx)), ctx)
+    await _end(place, commands.remove_command(place.interface, owner, sudo=by_sudo(place.host, ctx)), ctx)
 
 
 async def _end(place: Place, command: Command, ctx: StageContext) -> None:
     done = await ctx.places.reach(place.host).run(command)
     if not done.ok:
         what = f"removing the interface {place.interface} on {place.host}"
-        raise _failed(done, place.host, what, (), sudo=_sudo(place, ctx))
-
-
-def _sudo(place: Place, ctx: ReadContext) -> bool:
-    host = ctx.hosts.get(place.host)
-    return host is not None and host.user != "root"
+        raise _failed(done, place.host, what, (), sudo=by_sudo(place.host, ctx))
 
 
 def _failed(done: Completed, host: str, what: str, secrets: Sequence[Secret], *, sudo: bool) -> StageError:
-    detail = done.last_words()
-    for secret in secrets:
-        detail = detail.replace(secret.reveal(), MASK)
+    detail = words_of(done, secrets)
     if done.exit_code == commands.TAKEN:
         return SpecError(f"{what} is refused: the name is taken", detail=detail, hint="choose another `interface`")
     if done.exit_code == commands.KERNEL_CANNOT:
@@ -147,9 +141,4 @@ def _failed(done: Completed, host: str, what: str, secrets: Sequence[Secret], *,
         )
     if done.exit_code == commands.NO_TUN:
         return no_tun(host)
-    ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
-    return ToolFailedError(
-        f"{what} {ended}",
-        detail=detail,
-        hint=f"it needs root: log in as root, or let the user run sudo without a password on {host}" if sudo else "",
-    )
+    return failure(done, what, detail, host, sudo=sudo)

@@ -17,9 +17,6 @@ from skyspan.networks.peers import Site, conflicts
 from skyspan.networks.wireguard.numbering import Addresses, tunnel_addresses
 from skyspan.networks.wireguard.spec import End, WireguardSpec
 
-ROUTE_PROTOCOL = 241
-"""The number that marks our routes (rtnetlink(7), rtm_protocol): not among those of iproute2's rt_protos."""
-
 
 @dataclass(frozen=True, slots=True)
 class PeerState:

@@ -8,11 +8,11 @@ from typing import Any
 
 from skyspan.model.change import Observation, ResourceChange
 from skyspan.model.value import OutputValue, digest
+from skyspan.networks.legs import Leg, summary
 from skyspan.networks.wireguard import compare
 from skyspan.networks.wireguard.keys import Keys
 from skyspan.networks.wireguard.link import Ends
 from skyspan.networks.wireguard.parse import Survey
-from skyspan.networks.wireguard.ready import Leg, summary
 
 
 @dataclass(frozen=True, slots=True)

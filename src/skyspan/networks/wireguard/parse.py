@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from skyspan.networks.docker import NO_FILTERS, Filters, parse_filters
-from skyspan.networks.looking import addresses, objects, pairs, route, sections
-from skyspan.networks.peers import Route
-from skyspan.networks.wireguard.link import ROUTE_PROTOCOL
+from skyspan.networks.looking import addresses, objects, pairs, routes, sections
+from skyspan.networks.peers import OwnRoute, Route, own_routes
+from skyspan.networks.proving import Probe, parse_probes
 
 NEVER = 0
 """Stamp of a handshake that has not been."""
@@ -30,23 +29,6 @@ class Peer:
     handshake: int
     keepalive: int
     received: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class OwnRoute:
-    """A route of ours over the interface, and the source address it gives to what the host itself sends."""
-
-    prefix: str
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """An inner ping: to which address, with how many bytes in the whole packet, and whether it was answered."""
-
-    address: str
-    size: int
-    answered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +77,7 @@ def parse_survey(text: str, interface: str) -> Survey:
     seen = next((item for item in link if item.get("ifname") == interface), None)
     listen, peers = _dump(parts["wg"])
     others = addresses(objects(parts["addr"]))
-    routes = [
-        (item, route(item, everything))
-        for name, everything in (("route4", "0.0.0.0/0"), ("route6", "::/0"))
-        for item in objects(parts[name])
-    ]
-    ours = str(ROUTE_PROTOCOL)
+    there = routes(parts["route4"], parts["route6"])
     kind = (seen or {}).get("linkinfo", {}).get("info_kind", "")
     return Survey(
         tools={name: found == "yes" for name, found in pairs(parts["tools"])},
@@ -115,17 +92,15 @@ def parse_survey(text: str, interface: str) -> Survey:
         peers=peers,
         addresses=others.pop(interface, ()),
         others=others,
-        own_routes=tuple(
-            _own_route(item, way) for item, way in routes if (way.protocol, way.device) == (ours, interface)
-        ),
-        routes=tuple(way for _, way in routes),
+        own_routes=own_routes(there, interface),
+        routes=there,
         digests=dict(pairs(parts["digests"])),
         forwarding={int(family): value == "1" for family, value in pairs(parts["forward"])},
         fixed=frozenset(map(int, parts["fixed"].split())),
         filters=parse_filters(parts["docker"], parts["drops"]),
         powers=int(parts["powers"], 16),
         ports_in_use=_ports(parts["udp"]),
-        probes=tuple(_probe(line) for line in parts["probes"].splitlines()),
+        probes=parse_probes(parts["probes"]),
         before={key: int(count) for key, count in pairs(parts.get("before", ""))},
     )
 
@@ -151,18 +126,9 @@ def _peer(row: Sequence[str]) -> Peer:
     )
 
 
-def _own_route(item: Mapping[str, Any], way: Route) -> OwnRoute:
-    return OwnRoute(str(way.prefix), item.get("prefsrc", ""))
-
-
 def _ports(text: str) -> frozenset[int]:
     """The local ports of /proc/net/udp and udp6: second column, `ADDRESS:PORT` in hexadecimal (proc(5))."""
     columns = (line.split() for line in text.splitlines())
     return frozenset(
         int(column[1].rpartition(":")[2], 16) for column in columns if len(column) > 3 and column[0] != "sl"
     )
-
-
-def _probe(line: str) -> Probe:
-    address, size, answer = line.split()
-    return Probe(address, int(size), answer == "yes")

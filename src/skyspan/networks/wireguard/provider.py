@@ -14,8 +14,10 @@ from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.error import NotReadyError
 from skyspan.networks import docker
+from skyspan.networks.legs import Leg, summary
 from skyspan.networks.lifecycle import Removal, Wish, change_to, remove_each, told
 from skyspan.networks.looking import all_of
+from skyspan.networks.patience import Patience
 from skyspan.networks.preflight import findings
 from skyspan.networks.wireguard import compare, hosts
 from skyspan.networks.wireguard.keys import Keys, Memory, Place, forget, keys_of, recall, remember, with_keys
@@ -23,15 +25,13 @@ from skyspan.networks.wireguard.link import EndState, plan_ends, settings_digest
 from skyspan.networks.wireguard.numbering import numbered
 from skyspan.networks.wireguard.observation import Look, certain_outputs, observation
 from skyspan.networks.wireguard.parse import Survey
-from skyspan.networks.wireguard.ready import Leg, clock_differences, expected, legs_of, summary
+from skyspan.networks.wireguard.ready import clock_differences, expected, legs_of
 from skyspan.networks.wireguard.spec import WireguardSpec
 from skyspan.networks.wireguard.watch import Scene, diagnosis, local, repairs_of
 
 CLOCKS_APART_S = 120.0
 """More than that between the gateways is refused: handshake stamps must rise, and a clock that is behind and then set
 right or a gateway that reboots with its old one is not listened to (WireGuard paper, section 5.4.2)."""
-
-_PAUSE_S = 0.3
 
 
 class WireguardProvider:
@@ -225,8 +225,7 @@ async def _change_end(end: EndState, look: Look, ctx: StageContext) -> None:
 
 
 async def _until_ready(spec: WireguardSpec, look: Look, ctx: StageContext) -> tuple[Look, tuple[Leg, ...]]:
-    until = ctx.clock.monotonic() + spec.ready_within
-    until = until if ctx.deadline is None else min(until, ctx.deadline)
+    patience = Patience.of(spec.ready_within, ctx)
     while True:
         look = replace(look, seen=await hosts.survey(look.ends, ctx, probe=True))
         legs = tuple(legs_of(look.ends, look.keys, look.seen))
@@ -237,10 +236,10 @@ async def _until_ready(spec: WireguardSpec, look: Look, ctx: StageContext) -> tu
             for leg in legs:
                 ctx.report.line(leg.line())
             return look, legs
-        if ctx.clock.monotonic() + _PAUSE_S >= until:
+        if patience.ends:
             raise NotReadyError(
                 f"the link carries no traffic: {summary(legs)}",
                 detail="\n".join(leg.line() for leg in legs),
                 hint=next((leg.hint for leg in failed if leg.hint), "give it more time with `ready_within`"),
             )
-        await ctx.clock.sleep(_PAUSE_S)
+        await patience.pause()

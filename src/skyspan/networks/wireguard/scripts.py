@@ -6,7 +6,7 @@ before the first change and removed after the last, a daemon's id is recorded be
 
 from __future__ import annotations
 
-from skyspan.networks.changing import CHANGING, FORWARD, FORWARD_BACK, LINK, ROUTE
+from skyspan.networks.changing import CHANGING, FORWARD, FORWARD_BACK, LINK, MARKING, ROUTE, RUNNING
 from skyspan.networks.docker import ADMIT, BY_INTERFACE, FORWARDING, LOOK
 from skyspan.networks.guard import CONFIRM, GUARD
 
@@ -29,17 +29,9 @@ _CHANGES = (
     + ADMIT
     + GUARD
     + CHANGING
-    + r"""daemon() {
-  pid=$(cat "$pidfile" 2>/dev/null) || return 1
-  tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q "wireguard-go.*$if"
-}
-end_daemon() {
-  if daemon; then
-    kill "$pid" 2>/dev/null || :
-    tries=0
-    while daemon && [ $tries -lt 40 ]; do sleep 0.05; tries=$((tries+1)); done
-    if daemon; then kill -9 "$pid" 2>/dev/null || :; sleep 0.1; fi
-  fi
+    + RUNNING
+    + r"""end_daemon() {
+  end_running "wireguard-go.*$if" 2
   rm -f "$pidfile" "$pidfile.new" "$log" "$socket"
   rmdir /run/skyspan /run/wireguard 2>/dev/null || :
 }
@@ -52,14 +44,13 @@ lower() {
 
 PREPARE = (
     _CHANGES
+    + MARKING
     + r"""
 families=$1 ruleset=$2 seconds=$3 proto=$4
 lock
 step "claiming the interface $if"
-if [ -e "$state/owner" ] && ! ours; then echo "it belongs to $(cat "$state/owner")" >&2; exit 90; fi
-if ! ours && { present || [ -e "$conf" ]; }; then echo "it exists and nothing says that it is ours" >&2; exit 90; fi
-mkdir -p "$state"
-printf '%s\n' "$owner" | put "$state/owner"
+there() { present || [ -e "$conf" ]; }
+claim there
 step "writing $conf"
 if ! [ -d /etc/wireguard ]; then : > "$store/made-folder"; mkdir -p /etc/wireguard; fi
 put "$conf"
@@ -134,14 +125,9 @@ if ours; then lock; step "removing the interface $if"; lower; fi
 
 REMOVE = (
     _CHANGES
+    + MARKING
     + r"""
-if ! [ -d "$store" ]; then exit 0; fi
-lock
-if ! ours; then
-  # Cut off before it was claimed: nothing but empty folders can be there.
-  if ! [ -e "$state/owner" ]; then rm -f "$state/owner.new"; rmdir "$state" "$store/links" "$store" 2>/dev/null || :; fi
-  exit 0
-fi
+begin_removal "$store/links"
 step "removing the interface $if"
 disarm
 lower
@@ -155,9 +141,8 @@ rm -f "$conf" "$conf.new" "$rules" "$rules.new"
     + FORWARD_BACK
     + r"""if [ -e "$store/made-folder" ] && rmdir /etc/wireguard 2>/dev/null; then rm -f "$store/made-folder"; fi
 step "removing $state"
-rm -f "$state/loaded" "$state/loaded.new" "$state/synced" "$state/synced.new" "$state/owner.new" "$state/taken-back"
-rm -f "$state/owner"
-rmdir "$state" "$store/links" "$store" 2>/dev/null || :
+rm -f "$state/loaded" "$state/loaded.new" "$state/synced" "$state/synced.new" "$state/taken-back"
+unclaim "$store/links"
 """
 )
 """Take everything away, the mark of ownership last; what others still need stays."""

@@ -21,12 +21,12 @@ from skyspan.networks.endpoints import (
     Prefix,
     Rule,
     Service,
-    checked,
     parse_endpoint,
     parse_prefix,
 )
 from skyspan.networks.firewall import Admission, parse_admission
 from skyspan.networks.peers import Site, conflicts
+from skyspan.networks.written import checked
 
 DEFAULT_PORT = 51820
 """The port that WireGuard's own documentation uses."""

@@ -10,9 +10,10 @@ from ipaddress import ip_network
 from skyspan.contracts.transport import Command, Effect
 from skyspan.contracts.watch import Cause, Finding, Passage, Repair
 from skyspan.networks import docker
+from skyspan.networks.peers import ROUTE_PROTOCOL
 from skyspan.networks.wireguard.config import QUICK_ONLY
 from skyspan.networks.wireguard.keys import Keys
-from skyspan.networks.wireguard.link import ROUTE_PROTOCOL, Ends, EndState, PeerState
+from skyspan.networks.wireguard.link import Ends, EndState, PeerState
 from skyspan.networks.wireguard.parse import NEVER, Survey
 from skyspan.networks.wireguard.ready import HANDSHAKE_AGE_S
 
