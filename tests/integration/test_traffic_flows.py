@@ -13,8 +13,9 @@ from tests.support.traffic_rig import ENV, Traffic, spec, traces
 from skyspan.contracts.transport import Command, Effect
 from skyspan.model.change import Action, Change
 from skyspan.model.error import NotReadyError, SpecError, ToolMissingError
+from skyspan.testing.gate import Died, Gate, Side
 from skyspan.testing.gateway_world import GatewayWorld, Machine
-from skyspan.testing.provider_world import Died, Gate, ProviderWorld, Side
+from skyspan.testing.provider_world import ProviderWorld
 from skyspan.transports.local import LocalTransport
 
 pytestmark = pytest.mark.integration

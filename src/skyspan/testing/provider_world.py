@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from skyspan.contracts.context import Clock, ReadContext, StageContext
 from skyspan.contracts.forwarding import ForwarderControl, NoForwarder
@@ -19,71 +20,13 @@ from skyspan.contracts.transport import Command, Completed, Connection, Effect, 
 from skyspan.model.address import DeploymentAddress, StageAddress
 from skyspan.model.error import SpecError, UnreachableError
 from skyspan.model.secret import Secret
+from skyspan.testing.gate import Gate
 from skyspan.testing.gated_forwarder import GatedForwarder
-
-T = TypeVar("T")
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Transports: TypeAlias = Mapping[Any, Transport]
 """Transports by host name, and None for this machine. (A mapping's key type is invariant, hence Any.)"""
-
-
-class Died(BaseException):
-    """The process that drove the provider is gone: nothing it still tries has any effect."""
-
-
-class Side(StrEnum):
-    """Whether the process died just before an effect or just after it."""
-
-    BEFORE = "before"
-    AFTER = "after"
-
-
-class Gate:
-    """Every effect of one context passes here: counted, and at a chosen one the process dies or the command fails.
-
-    Effects count from 1: commands that are run, and data that is kept or forgotten.
-    """
-
-    def __init__(self, die_at: tuple[int, Side] | None = None, fail_at: tuple[int, bytes] | None = None) -> None:
-        self.count = 0
-        self.begun = asyncio.Event()
-        self.failed = False
-        self.dead = False
-        self._die_at = die_at
-        self._fail_at = fail_at
-
-    async def command(self, act: Callable[[], Awaitable[Completed]], on_output: OnOutput | None) -> Completed:
-        """Let a command pass; at the chosen effect it fails instead, with the chosen last words."""
-        if self._fail_at is not None and self.count + 1 == self._fail_at[0]:
-            self.count += 1
-            self.failed = True
-            if on_output is not None:
-                on_output(Stream.ERR, self._fail_at[1])
-            return Completed(1, stderr=self._fail_at[1])
-        return await self.effect(act)
-
-    async def effect(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Let an effect pass."""
-        self._still_alive()
-        self.count += 1
-        chosen = self._die_at if self._die_at is not None and self._die_at[0] == self.count else None
-        if chosen is not None and chosen[1] is Side.BEFORE:
-            self._die()
-        self.begun.set()
-        result = await act()
-        if chosen is not None:
-            self._die()
-        return result
-
-    def _die(self) -> None:
-        self.dead = True
-        raise Died
-
-    def _still_alive(self) -> None:
-        if self.dead:
-            raise Died
 
 
 class MemoryKept:
@@ -355,6 +298,15 @@ class ProviderWorld:
     def work(self) -> Path:
         """The stage's own folder; nobody made it."""
         return self.root / "work"
+
+    def besides(self) -> object:
+        """What changes without passing a gate: files of the stage and of the composition, and what is kept soon."""
+        found: dict[Path, tuple[int, int, int]] = {}
+        for file in itertools.chain(self.work.rglob("*"), self.folder.rglob("*")):
+            with contextlib.suppress(FileNotFoundError):  # what a process makes and removes by itself
+                stat = file.lstat()
+                found[file] = (stat.st_mode, stat.st_size, stat.st_mtime_ns)
+        return found, self.kept.puts
 
     def reading(self, deadline: float | None = None) -> ReadContext:
         """What observe and plan get: commands that write are refused, and nothing can be kept."""

@@ -13,7 +13,7 @@ import asyncio
 import inspect
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from skyspan.model.error import StageError
 from skyspan.model.secret import Secret
 from skyspan.model.value import masked, secrets_in
 from skyspan.testing.conformance.source_rules import impurities, models_of, source_files
-from skyspan.testing.provider_world import Died, Gate, ProviderWorld, Side
+from skyspan.testing.gate import Died, Gate, deaths
+from skyspan.testing.provider_world import ProviderWorld
 
 _BEGINS_S = 1.0
 """An apply that is to be cancelled has touched something by then, or is cancelled while it prepares."""
@@ -215,34 +216,28 @@ class ProviderConformance:
 
     async def test_an_apply_that_died_at_any_point_converges(self, case: ProviderCase) -> None:
         before = await _look(case)
-        for gate in _deaths():
+        for gate in deaths(_MOST_EFFECTS, case.world.besides):
             await _die(case, gate)
             await case.settle()
             await case.destroy()
             _assert_restored(case, before, await _look(case), "destroy removes what a healed apply made")
-            if not gate.dead:
-                break
 
     async def test_destroying_after_an_apply_that_died_at_any_point_removes_it(self, case: ProviderCase) -> None:
         before = await _look(case)
-        for gate in _deaths():
+        for gate in deaths(_MOST_EFFECTS, case.world.besides):
             await _die(case, gate)
             await case.destroy()
             _assert_restored(case, before, await _look(case), "destroy removes what a dead apply left")
-            if not gate.dead:
-                break
 
     async def test_a_destroy_that_died_at_any_point_can_be_repeated(self, case: ProviderCase) -> None:
         before = await _look(case)
-        for gate in _deaths():
+        for gate in deaths(_MOST_EFFECTS, case.world.besides):
             await case.settle()
             try:
                 await case.provider.destroy(case.spec, case.world.writing(gate))
             except Died:
                 await case.destroy()
             _assert_restored(case, before, await _look(case), "a repeated destroy removes everything")
-            if not gate.dead:
-                break
 
     async def test_cancelling_ends_in_time(self, case: ProviderCase) -> None:
         spec = case.slow_spec or case.spec
@@ -303,12 +298,6 @@ async def _assert_fails_cleanly(case: ProviderCase, spec: Spec) -> None:
     else:
         raise AssertionError("failing_spec was to fail with a StageError")
     await case.destroy(spec)
-
-
-def _deaths() -> Iterator[Gate]:
-    """A gate for every point at which the process may die, until one is not reached any more."""
-    for number in range(1, _MOST_EFFECTS + 1):
-        yield from (Gate(die_at=(number, side)) for side in Side)
 
 
 async def _die(case: ProviderCase, gate: Gate) -> None:
