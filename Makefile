@@ -27,7 +27,7 @@ tools: setup ## what a rehearsal drives: Debian packages, OpenTofu, containerlab
 
 demo: tools ## rehearse examples/hybrid: up, up again, stop, start, destroy (as root; make demo EXAMPLE=tailnet)
 	@$(if $(filter tailnet,$(EXAMPLE)),tools/build tailnet)
-	$(BIN)/skyspan rehearse run -f examples/$(or $(EXAMPLE),hybrid)
+	$(BIN)/skyspan rehearse run -f examples/$(or $(EXAMPLE),hybrid) $(addprefix --input ,$(INPUTS))
 
 check: setup ## what every change must pass, in minutes
 	$(BIN)/ruff check

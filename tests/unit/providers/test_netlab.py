@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,13 +20,13 @@ from skyspan.model.error import CredentialsError, SpecError, ToolFailedError, To
 from skyspan.model.secret import Secret
 from skyspan.providers.lab.containers import Container, DockerNetwork, HostLook, Interface
 from skyspan.providers.lab.facts import outputs
-from skyspan.providers.netlab import clabfile, commands
+from skyspan.providers.netlab import clabfile, commands, compare
 from skyspan.providers.netlab.commands import Place
 from skyspan.providers.netlab.compare import Way, creation, damage, difference, refitted
 from skyspan.providers.netlab.facts import Facts, lab_of, parse_facts, routing_outputs
 from skyspan.providers.netlab.failure import failed, refuse_tools, version_of
 from skyspan.providers.netlab.memory import Made, Memory
-from skyspan.providers.netlab.package import packed
+from skyspan.providers.netlab.package import Package, packed
 from skyspan.providers.netlab.parse import Other, Survey, parse_made, parse_survey, parse_validation
 from skyspan.providers.netlab.placing import placed, unplaced
 from skyspan.providers.netlab.provider import NetlabProvider
@@ -36,6 +37,7 @@ from skyspan.testing.provider_world import ProviderWorld
 SAMPLES = Path(__file__).parent / "netlab_samples"
 INSPECT = (SAMPLES / "inspect.json").read_text()
 CLAB = (SAMPLES / "clab.yml").read_text()
+HYBRID = Path(__file__).parents[3] / "examples" / "hybrid"
 PLACE = Place("nl-1", "default/proof/lab", 40, "ml-40", "sky-lab-1", "skl-1", "10.253.239.0/24")
 
 
@@ -80,7 +82,7 @@ def hurt(links: frozenset[str] = ENDS, /, **containers: Container | None) -> Any
 
 def error(words: str, what: str = "starting the lab", code: int = 1, secrets: tuple[Secret, ...] = ()) -> Any:
     done = Completed(code, stderr=words.encode())
-    return failed(done, what, "lab-1", "lab/topology.yml", "/var/lib/skyspan/netlab/nl-1/lab", secrets)
+    return failed(done, what, "lab-1", "lab/topology.yml", "/var/lib/skyspan/netlab/nl-1", secrets)
 
 
 class TestRules:
@@ -116,7 +118,6 @@ class TestSettings:
             ({"topology": {"links": []}}, "has no `nodes`"),
             ({"topology": "/etc/topology.yml"}, "no path below the composition's folder"),
             ({"topology": "../topology.yml"}, "no path below the composition's folder"),
-            ({"topology": "lab/topology.yml", "files": ["other/x.j2"]}, "in the folder of the topology"),
             ({"provider": "external", "images": {"frr": "x:1"}}, "`images` is for labs of containers"),
             ({"number": 201}, "less than or equal to 200"),
             ({"name": "9lab"}, "is no lab name"),
@@ -150,36 +151,95 @@ class TestSettings:
         assert "--no-config" in commands.up(spec(configure=False), PLACE, CLAB, external=False).argv
 
     def test_what_looks_is_read_and_what_changes_is_write(self) -> None:
-        archive = Secret("")
+        package = Package("topology.yml", {})
         reads = [
             commands.look(spec(), PLACE),
-            commands.trial(spec(), PLACE, "t", archive),
+            commands.trial(spec(), PLACE, package),
             commands.validate(spec(), PLACE),
         ]
         assert {command.effect for command in reads} == {Effect.READ}
         writes = [
             commands.claim(spec(), PLACE),
             commands.remove(spec(), PLACE, ()),
-            commands.ship(spec(), PLACE, "", archive),
+            commands.ship(spec(), PLACE, package),
         ]
         assert {command.effect for command in writes} == {Effect.WRITE}
 
 
+def filled(root: Path, files: Mapping[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
 class TestFiles:
-    def test_a_file_brings_the_defaults_beside_it_and_no_more(self, tmp_path: Path) -> None:
-        for name in ("topology.yml", "topology-defaults.yml", "secret.txt", "fix/frr.j2"):
-            (tmp_path / "lab" / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "lab" / name).write_text(name)
-        found = packed(spec(topology="lab/topology.yml", files=["lab/fix"]), tmp_path)
-        assert sorted(found.files) == ["fix/frr.j2", "topology-defaults.yml", "topology.yml"]
-        assert found.topology == "topology.yml"
+    def test_a_file_brings_what_it_names_and_what_netlab_looks_for_beside_it_and_no_more(self, tmp_path: Path) -> None:
+        topology = """
+defaults.sources.extra: [ ../../defaults.yml ]
+plugin: [ bgp.session, check ]
+_include: [ parts/*.yml ]
+groups:
+  all: {config: [ extra ]}
+nodes:
+  cloud: {clab.binds: {motd.txt: /etc/motd}, clab.startup-config: first.cfg}
+  r1: {config: [ loopback ], clab: {config_templates: {web: /etc/web.conf}}}
+links: [ cloud-r1 ]
+"""
+        wanted = {
+            "defaults.yml": 'paths.plugin: [ "topology:../../plugin", "package:extra", "~/x", "." ]\n',
+            "plugin/check.py": "",
+            "lab/one/parts/validate.yml": "test: {config: [ deeper ]}\n",
+            "lab/one/parts/deeper.j2": "",
+            "lab/one/extra/frr.j2": "",
+            "lab/one/loopback.r1.frr.j2": "",
+            "lab/one/web.j2": "",
+            "lab/one/motd.txt": "",
+            "lab/one/first.cfg": "",
+            "lab/one/templates/initial/frr.j2": "",
+            "lab/one/topology-defaults.yml": "device: frr\n",
+        }
+        others = ("secret.txt", "lab/one/cloud/main.tf", "lab/one/r1.txt", "lab/two/topology.yml", "plugin-old/x.py")
+        filled(tmp_path, {"lab/one/topology.yml": topology, **wanted, **dict.fromkeys(others, "")})
+        found = packed(spec(topology="lab/one/topology.yml"), tmp_path)
+        assert set(found.files) == {"lab/one/topology.yml", *wanted}
+        assert found.topology == "lab/one/topology.yml"
+        also = packed(spec(topology="lab/one/topology.yml", files=["secret.txt"]), tmp_path)
+        assert set(also.files) - set(found.files) == {"secret.txt"}
+
+    def test_a_file_that_is_named_but_outside_of_the_composition_is_refused(self, tmp_path: Path) -> None:
+        filled(tmp_path, {"defaults.yml": "", "in/topology.yml": "defaults.sources.extra: [ ../defaults.yml ]\n"})
+        with pytest.raises(SpecError, match=r"names \.\./defaults\.yml, which is outside"):
+            packed(spec(), tmp_path / "in")
+
+    def test_links_are_followed_but_not_in_circles(self, tmp_path: Path) -> None:
+        filled(tmp_path, {"lab/topology.yml": "config: [x.yml]\n", "lab/x.yml/frr.j2": "", "shared.j2": "one"})
+        (tmp_path / "lab/x.yml/linux.j2").symlink_to("../../shared.j2")
+        (tmp_path / "lab/templates").symlink_to("..")
+        found = packed(spec(topology="lab/topology.yml"), tmp_path)
+        assert set(found.files) == {"lab/topology.yml", "lab/x.yml/frr.j2", "lab/x.yml/linux.j2"}
+        assert found.files["lab/x.yml/linux.j2"] == (0o644, b"one")
+
+    def test_what_cannot_be_read_names_nothing(self, tmp_path: Path) -> None:
+        filled(tmp_path, {"topology.yml": "nodes: [a\nplugin: b"})
+        assert set(packed(spec(), tmp_path).files) == {"topology.yml"}
+
+    def test_the_hybrid_example_sends_its_topology_and_the_templates_beside_it(self) -> None:
+        stages = yaml.safe_load((HYBRID / "skyspan.yaml").read_text())["stages"]
+        found = packed(NetlabSpec.model_validate(stages["netlab"]["with"]), HYBRID)
+        assert set(found.files) == {
+            "netlab/topology.yml",
+            "netlab/templates/frr/daemons.j2",
+            "netlab/templates/initial/frr.j2",
+        }
+        assert found.files["netlab/templates/frr/daemons.j2"][1] == (HYBRID / "lab/daemons").read_bytes()
+        assert (stages["lab"]["if"], stages["netlab"]["if"]) == ("${{ !inputs.netlab }}", "${{ inputs.netlab }}")
 
     def test_a_folder_comes_whole_but_for_what_netlab_made_there(self, tmp_path: Path) -> None:
-        for name in ("topology.yml", "a/b.j2", "clab.yml", "node_files/r1/initial", "clab-x/topology.json"):
-            (tmp_path / "lab" / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "lab" / name).write_text(name)
+        names = ("topology.yml", "a/b.j2", "clab.yml", "node_files/r1/initial", "clab-x/topology.json")
+        filled(tmp_path, {f"lab/{name}": "" for name in names})
         found = packed(spec(topology="lab"), tmp_path)
-        assert sorted(found.files) == ["a/b.j2", "topology.yml"]
+        assert sorted(found.files) == ["lab/a/b.j2", "lab/topology.yml"]
         (tmp_path / "lab" / "a/b.j2").write_text("other")
         assert packed(spec(topology="lab"), tmp_path).digest != found.digest
 
@@ -229,6 +289,13 @@ class TestFacts:
         links[3]["clab"] = {"external_bridge": True}
         assert made(links=links).facts.bridges() == ()
 
+    def test_a_node_that_nobody_manages_is_no_peer_to_be_mended(self) -> None:
+        nodes = copy.deepcopy(dict(made().facts.data["nodes"]))
+        nodes["h1"]["unmanaged"] = True
+        lab = made(nodes=nodes)
+        assert (set(lab.facts.nodes), lab.facts.peers("r1")) == ({"r1", "r2", "r3"}, ("r2",))
+        assert compare.forgetful(lab.facts, "r1") == []
+
     def test_what_netlab_never_said_is_an_error_of_its_own(self) -> None:
         for text in ("", "[]", "{}", '{"name": "x", "provider": "clab", "nodes": {"r1": {}}}'):
             with pytest.raises(ToolFailedError, match="cannot be read"):
@@ -238,7 +305,7 @@ class TestFacts:
         look = "@tools\nyes netlab\nno docker\n@version\n26.10\n@owner\nme\n@shipped\nabc\n@marks\nlock yes\n"
         look += "netlab.snapshot.pickle d1\n@others\n7 ml-7 10.9.0.0/24 you and me\n8 - - x\n@links\nlo\neth0\n"
         assert parse_survey(look) == Survey(
-            ("docker",), "26.10", "me", "abc", True, "d1", "",
+            ("docker",), "26.10", "me", "abc", True, "d1",
             (Other(7, "ml-7", "10.9.0.0/24", "you and me"), Other(8, "-", "", "x")), frozenset(("lo", "eth0")),
         )  # fmt: skip
         text = f"@facts\n{INSPECT}\n@clab\n{CLAB}\n@files\nd1  node_files/r1/initial\nd2  node_files/-shared-hosts\n"
@@ -456,13 +523,18 @@ class TestErrors:
         found = error(words, "creating the lab's files")
         assert isinstance(found, SpecError)
         assert found.summary == "lab/topology.yml: links: Link string r1-r9 in links[1] refers to an unknown node r9"
+        found = error(
+            "UserWarning in configs: Cannot find x template\nFatal error in netlab: Cannot go on\n", "creating"
+        )
+        assert found.summary == "lab/topology.yml: configs: Cannot find x template"
         words = (
-            "Fatal error in netlab: Cannot read YAML from /var/lib/skyspan/netlab/nl-1/lab/topology.yml: while\n"
-            '  in "/tmp/skyspan.AbCd1234/lab/topology.yml", line 2, column 6\n'
+            "Fatal error in netlab: Cannot read YAML from /var/lib/skyspan/netlab/nl-1/files/lab/topology.yml: while\n"
+            '  in "/tmp/skyspan.AbCd1234/lab/lab/topology.yml", line 2, column 6\n'
         )
         found = error(words, "creating the lab's files")
         assert isinstance(found, SpecError)
-        assert 'in "topology.yml", line 2, column 6' in found.detail
+        assert "read YAML from lab/topology.yml" in found.detail
+        assert 'in "lab/topology.yml", line 2, column 6' in found.detail
 
     def test_each_trouble_has_its_own_kind_and_hint(self) -> None:
         for words, kind, summary, hint in (
@@ -480,6 +552,9 @@ class TestErrors:
             ("write x: no space left on device", ToolFailedError, "is full", "make room"),
             ("FatalError in initial: initial configuration in namespace x failed for node r3", ToolFailedError,
              "configuring r3 failed", "image lacks"),
+            ("FatalError in initial: vlan configuration in namespace x failed for node s1\n"
+             "+ ip link add link eth1 name eth1.7 type vlan id 7\n  Error: Unknown device type.", ToolFailedError,
+             "no interfaces of type vlan", "`modprobe 8021q`"),
             ("something else", ToolFailedError, "failed (exit status 1)", ""),
         ):  # fmt: skip
             found = error(words)

@@ -1,7 +1,7 @@
 """What is changed in the containerlab topology that netlab made, and what is read from it: pure, text to text.
 
-netlab has no setting for a node's privileges and none for stub links without dummy interfaces, so that these are set
-between `netlab create` and `netlab up --snapshot`, which takes the file as it is.
+netlab has no setting for a node's privileges and none for stub links (netlab's term: links of one node) without dummy
+interfaces, so that these are set between `netlab create` and `netlab up --snapshot`, which takes the file as it is.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Any
 import yaml
 
 from skyspan.model.error import ToolFailedError
+from skyspan.providers.netlab.named import LOADER
 from skyspan.providers.netlab.spec import NetlabSpec
-
-_LOADER: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The same in C where PyYAML was built with it: ten times as fast, and a lab may have many nodes."""
 
 _WRITABLE_SETTINGS = "sh -c 'mount -o remount,rw /proc/sys || true'"
 """A container that is not privileged sees the kernel's settings of its own network read-only; netlab's scripts set
@@ -87,7 +85,7 @@ def host_ends(text: str) -> dict[str, str]:
 
 def _read(text: str) -> dict[str, Any]:
     try:
-        file = yaml.load(text, Loader=_LOADER)
+        file = yaml.load(text, Loader=LOADER)
         topology = file["topology"]
         if not isinstance(topology.get("nodes"), dict):
             raise TypeError("it has no nodes")

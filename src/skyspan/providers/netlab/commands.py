@@ -9,8 +9,8 @@ from ipaddress import IPv4Network
 from types import MappingProxyType
 
 from skyspan.contracts.transport import Command, Effect, StopLadder
-from skyspan.model.secret import Secret
 from skyspan.providers.netlab import scripts
+from skyspan.providers.netlab.package import Package
 from skyspan.providers.netlab.spec import NetlabSpec
 
 FOREIGN, NUMBER_TAKEN, NAME_TAKEN, NETWORK_TAKEN = 90, 91, 92, 93
@@ -56,8 +56,13 @@ class Place:
 
     @property
     def folder(self) -> str:
-        """Where its files are."""
+        """Where everything of it is on the host."""
         return f"/var/lib/skyspan/netlab/{self.key}"
+
+    @property
+    def lab(self) -> str:
+        """The topology's own folder there, in which netlab runs."""
+        return f"{self.folder}/lab"
 
 
 def variables(spec: NetlabSpec, place: Place) -> tuple[str, ...]:
@@ -109,10 +114,10 @@ def look(spec: NetlabSpec, place: Place) -> Command:
     return Command(_argv(spec, place, scripts.LOOK), stdin=b"", timeout_s=LOOK_S, effect=Effect.READ)
 
 
-def trial(spec: NetlabSpec, place: Place, topology: str, archive: Secret) -> Command:
+def trial(spec: NetlabSpec, place: Place, package: Package) -> Command:
     """See what netlab makes of the topology, in a folder that is gone afterwards."""
-    argv = _argv(spec, place, scripts.TRIAL, topology, *create_options(spec, place), root=False)
-    return Command(argv, stdin=archive, timeout_s=_CREATE_S, effect=Effect.READ, ladder=_LADDER)
+    argv = _argv(spec, place, scripts.TRIAL, package.topology, *create_options(spec, place), root=False)
+    return Command(argv, stdin=package.archive(), timeout_s=_CREATE_S, effect=Effect.READ, ladder=_LADDER)
 
 
 def claim(spec: NetlabSpec, place: Place) -> Command:
@@ -121,14 +126,15 @@ def claim(spec: NetlabSpec, place: Place) -> Command:
     return Command(argv, stdin=b"", timeout_s=LOOK_S)
 
 
-def ship(spec: NetlabSpec, place: Place, digest: str, archive: Secret) -> Command:
+def ship(spec: NetlabSpec, place: Place, package: Package) -> Command:
     """Put the files in place."""
-    return Command(_argv(spec, place, scripts.SHIP, digest), stdin=archive, timeout_s=_CREATE_S)
+    argv = _argv(spec, place, scripts.SHIP, package.digest, package.topology)
+    return Command(argv, stdin=package.archive(), timeout_s=_CREATE_S)
 
 
-def create(spec: NetlabSpec, place: Place, topology: str) -> Command:
-    """`netlab create`, and what came of it."""
-    argv = _argv(spec, place, scripts.CREATE, topology, *create_options(spec, place))
+def create(spec: NetlabSpec, place: Place, topology: str, *, told: bool) -> Command:
+    """`netlab create`, and with `told` what came of it."""
+    argv = _argv(spec, place, scripts.CREATE, "told" if told else "", topology, *create_options(spec, place))
     return Command(argv, stdin=b"", timeout_s=_CREATE_S, ladder=_LADDER)
 
 

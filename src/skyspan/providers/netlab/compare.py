@@ -26,14 +26,12 @@ _KEEPS_ADDRESSES = frozenset(("frr",))
 """Devices that give an interface its addresses and protocols back when it comes again (zebra and its daemons do): they
 need what netlab set on the link itself, and their other links are left alone."""
 
-
 _MTU = 1500
 
 
 class Way(StrEnum):
     """How a running lab becomes what is wanted."""
 
-    NONE = "none"
     FILES = "files"
     DEPLOY = "deploy"
     REPLACE = "replace"

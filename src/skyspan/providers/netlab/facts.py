@@ -14,7 +14,7 @@ from typing import Any
 from skyspan.model.error import ToolFailedError
 from skyspan.providers.lab.facts import Lab, LabInterface, LabLink, LabNode, Management
 
-_KEPT = ("name", "provider", "nodes", "links", "addressing", "_netlab_version", "validate")
+_KEPT = ("name", "provider", "nodes", "links", "addressing", "validate")
 _PROTOCOLS = ("bgp", "ospf", "isis", "eigrp", "ripv2")
 
 
@@ -33,11 +33,6 @@ class Facts:
     def provider(self) -> str:
         """The primary provider: `clab`, `external`, `libvirt`."""
         return str(self.data["provider"])
-
-    @property
-    def version(self) -> str:
-        """The netlab that made it."""
-        return str(self.data.get("_netlab_version", ""))
 
     @property
     def nodes(self) -> Mapping[str, Mapping[str, Any]]:
@@ -88,12 +83,12 @@ class Facts:
 
     def peers(self, node: str) -> tuple[str, ...]:
         """Nodes at the other end of a wire of `node`: their end goes and comes with that node's. A link over a bridge
-        keeps the others' ends."""
+        keeps the others' ends, and one to a node that nobody manages has none."""
         found = []
         for link in self.wires():
             names = [name for name, _ in link.ends]
             if len(names) == 2 and node in names:
-                found += [name for name in names if name != node]
+                found += [name for name in names if name != node and name in self.nodes]
         return tuple(dict.fromkeys(found))
 
 

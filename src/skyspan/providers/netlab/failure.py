@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from skyspan.contracts.transport import Completed
 from skyspan.model.error import CredentialsError, SpecError, StageError, ToolFailedError, ToolMissingError
@@ -16,7 +17,7 @@ OLDEST = (25, 9)
 """The oldest netlab whose data model is read here; containerlab's oldest is netlab's own matter."""
 
 _TOPOLOGY_ERROR = re.compile(
-    r"^(?:Incorrect\w+|Missing\w+|FatalError) in (?P<what>.+)$",
+    r"^(?:Incorrect\w+|Missing\w+|FatalError|UserWarning) in (?P<what>.+)$",
     re.MULTILINE,
 )
 _FATAL = re.compile(r"^Fatal error in (?P<what>[^:]+: .+)$", re.MULTILINE)
@@ -27,6 +28,12 @@ _NO_IMAGE = re.compile(
     r"(?:pull access denied for |[Nn]o such image: |manifest for |Failed to pull image image=|"
     r'Container (?=\S+ used by))"?(?:docker\.io/(?:library/)?)?(?P<image>[^\s",]+)'
 )
+_NO_INTERFACE = re.compile(
+    r"ip link add [^\n]*\btype (?P<kind>\w+)[^\n]*\n[^\n]*(?:Unknown device type|Operation not supported)"
+)
+_MODULES: Mapping[str, str] = MappingProxyType({"vlan": "8021q"})
+"""Kinds of interfaces whose kernel module is called otherwise."""
+
 _NOT_ROOT = ("a password is required", "sudo: not found", "not a member of the clab_admins group")
 _RESTRICTED = (
     ("unable to apply caps", "the containers' host gives no full privileges"),
@@ -83,11 +90,11 @@ def no_image(images: Sequence[str], where: str, words: str = "") -> StageError:
 def failed(
     done: Completed, what: str, where: str, topology: str, folder: str, secrets: Iterable[Secret] = ()
 ) -> StageError:
-    """The error for a command that failed. `topology` is what the composition calls the topology, `folder` where netlab
-    had it."""
+    """The error for a command that failed. `topology` is what the composition calls the topology, `folder` where
+    everything of the lab is."""
     secrets = tuple(secrets)
     said = mask_secrets((done.stderr + b"\n" + done.stdout).decode(errors="replace"), secrets)
-    said = re.sub(rf"{re.escape(folder)}/|/\S*/skyspan\.\w{{8}}/lab/", "", said)
+    said = re.sub(rf"{re.escape(folder)}/(?:files|lab)/|/\S*/skyspan\.\w{{8}}/lab/", "", said)
     words = last_words(said)
     if any(text in said for text in _NOT_ROOT):
         return CredentialsError(
@@ -95,7 +102,7 @@ def failed(
             detail=words,
             hint=f"log in as root, or let the user run sudo without a password on {where}",
         )
-    if done.exit_code == 127 and "not found" in said:
+    if done.exit_code == 127:
         return ToolMissingError(f"netlab cannot be run on {where}", detail=words, hint="is it on the PATH there?")
     for text, reason in _RESTRICTED:
         if text in said:
@@ -114,6 +121,14 @@ def failed(
     if any(text in said for text in ("Cannot connect to the Docker daemon", "no space left on device")):
         return docker_trouble(Completed(done.exit_code, stderr=words.encode(), timed_out=done.timed_out), where, what)
     nodes = list(dict.fromkeys(found["node"] for found in _NODE_FAILED.finditer(said)))
+    lacking = _NO_INTERFACE.search(said)
+    if nodes and lacking:
+        kind = lacking["kind"]
+        return ToolFailedError(
+            f"configuring {', '.join(nodes)} failed: the kernel of {where} has no interfaces of type {kind}",
+            detail=words,
+            hint=f"load its module there (`modprobe {_MODULES.get(kind, kind)}`), or run the lab on another host",
+        )
     if nodes:
         return ToolFailedError(
             f"configuring {', '.join(nodes)} failed",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +20,8 @@ from skyspan.providers.netlab.memory import Made
 from skyspan.providers.netlab.package import Package
 from skyspan.providers.netlab.parse import Survey, parse_made, parse_survey, parse_validation
 from skyspan.providers.netlab.spec import NetlabSpec
+
+_CREATING = "creating the lab's files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class LabHost:
 
     def _survey(self, done: Completed) -> Survey:
         if not done.ok:
-            raise self._failed(done, "looking at the lab's folder", commands.Place("", "", 0, ""))
+            raise self._failed(done, "looking at the lab's folder", Place("", "", 0, ""))
         try:
             return parse_survey(done.text())
         except (ValueError, KeyError) as error:
@@ -73,19 +74,23 @@ class LabHost:
 
     async def trial(self, place: Place, package: Package) -> Made:
         """What netlab would make of the files; nothing of it stays."""
-        command = commands.trial(self.spec, place, package.topology, package.archive())
+        command = commands.trial(self.spec, place, package)
         done = await self._ctx.places.reach(self.host).query(command)
         return self._made(done, place)
 
-    async def create(self, place: Place, package: Package, ctx: StageContext) -> Made:
-        """Have netlab make its files in the lab's folder."""
+    async def create(self, place: Place, package: Package, known: Made | None, ctx: StageContext) -> Made:
+        """Have netlab make its files in the lab's folder. What it makes of them is asked for unless `known`."""
         ctx.report.line(f"create: {place.name} (netlab's number {place.number}) in {place.folder} on {self.where}")
-        done = await self._run(commands.create(self.spec, place, package.topology), ctx, quiet=True)
-        return self._made(done, place)
+        command = commands.create(self.spec, place, package.topology, told=known is None)
+        done = await self._run(command, ctx, quiet=True)
+        if known is None:
+            return self._made(done, place)
+        self._require(done, _CREATING, place)
+        return known
 
     def _made(self, done: Completed, place: Place) -> Made:
         if not done.ok:
-            raise self._failed(done, "creating the lab's files", place)
+            raise self._failed(done, _CREATING, place)
         for line in done.stderr.decode(errors="replace").splitlines():
             if line.startswith(("Warning in ", "... ")):
                 self._ctx.report.line(mask_secrets(line, self._secrets), Stream.ERR)
@@ -99,18 +104,14 @@ class LabHost:
             return replace(made, clab="")
         devices = {name: str(node["device"]) for name, node in made.facts.nodes.items()}
         clab = clabfile.adapted(made.clab, self.spec, place.number, devices)
-        self._refuse_without_image(devices, clab)
-        return replace(made, clab=clab)
-
-    def _refuse_without_image(self, devices: Mapping[str, str], clab: str) -> None:
         images = clabfile.images(clab)
-        bare = [name for name in clabfile.pieces(clab) if name in devices and images.get(name, "none") == "none"]
+        bare = [name for name in made.facts.containers() if images.get(name, "none") == "none"]
         if bare:
-            device = devices[bare[0]]
             raise SpecError(
                 f"netlab knows no container image for {', '.join(f'{name} ({devices[name]})' for name in bare)}",
-                hint=f"name one: `images: {{{device}: IMAGE}}`",
+                hint=f"name one: `images: {{{devices[bare[0]]}: IMAGE}}`",
             )
+        return replace(made, clab=clab)
 
     async def require_images(self, place: Place, made: Made) -> None:
         """Raise SpecError naming images that the host lacks, unless they are to be fetched."""
@@ -144,7 +145,7 @@ class LabHost:
     async def ship(self, place: Place, package: Package, ctx: StageContext) -> None:
         """Put the files in place."""
         ctx.report.line(f"ship: {len(package.files)} files to {self.where}")
-        command = commands.ship(self.spec, place, package.digest, package.archive())
+        command = commands.ship(self.spec, place, package)
         self._require(await self._run(command, ctx, quiet=True), "sending the lab's files", place)
 
     async def up(self, place: Place, made: Made, ctx: StageContext) -> None:
@@ -200,7 +201,7 @@ class LabHost:
 
     def _failed(self, done: Completed, what: str, place: Place) -> StageError:
         topology = self.spec.topology if isinstance(self.spec.topology, str) else "the topology"
-        return failed(done, what, self.where, topology, f"{place.folder}/lab", self._secrets)
+        return failed(done, what, self.where, topology, place.folder, self._secrets)
 
 
 def _bridges(made: Made | None) -> tuple[str, ...]:

@@ -22,8 +22,10 @@ from skyspan.providers.netlab.spec import NetlabSpec
 _RECORD = "netlab's record of the lab (netlab.snapshot.pickle)"
 
 
-def observation(spec: NetlabSpec, memory: Memory, made: Made, scene: Scene, ctx: ReadContext) -> Observation:
-    """The lab as it was seen; it is there, or was stopped."""
+def observation(
+    spec: NetlabSpec, memory: Memory, made: Made, scene: Scene, ctx: ReadContext, *, changed: bool = False
+) -> Observation:
+    """The lab as it was seen; it is there, or was stopped. `changed`: its description is another one since."""
     containers = by_node(scene.look, memory.place.name)
     management = None
     if memory.place.management:
@@ -33,16 +35,17 @@ def observation(spec: NetlabSpec, memory: Memory, made: Made, scene: Scene, ctx:
     host = ctx.hosts.get(memory.host) if memory.host is not None else None
     values = {**outputs(lab, host), **routing_outputs(made.facts), **_own(memory)}
     found = _drift(memory, scene)
+    edited = (ResourceChange("the topology's files", Action.UPDATE, "changed since"),) if changed else ()
     reason = _reason(memory, found, spec)
     states = [[node.name, node.state, node.started_at] for node in lab.nodes]
     return Observation(
         True,
         healthy=not reason,
-        drifted=bool(found) and not memory.stopped,
+        drifted=bool(edited or found) and not memory.stopped,
         fingerprint=digest([states, scene.survey.snapshot, scene.survey.version, [item.record() for item in found]]),
         reason=reason,
         outputs=_shown(spec, values),
-        drift=() if memory.stopped else found,
+        drift=() if memory.stopped else (*found, *edited),
     )
 
 
@@ -52,7 +55,7 @@ def _own(memory: Memory) -> dict[str, Any]:
         "netlab": {
             "version": memory.version,
             "number": memory.place.number,
-            "folder": f"{memory.place.folder}/lab",
+            "folder": memory.place.lab,
             "provider": memory.made.facts.provider if memory.made is not None else "",
             "snapshot": memory.snapshot,
         },

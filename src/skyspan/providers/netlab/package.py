@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.model.value import revealed
 from skyspan.providers.archive import Entry, archived, compressed
+from skyspan.providers.netlab.named import needed
 from skyspan.providers.netlab.spec import NetlabSpec
 
 TOPOLOGY = "topology.yml"
@@ -32,7 +34,8 @@ _LIMIT = 32 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """The files by their place in the lab's folder, and the topology's own name there."""
+    """The files by their place in the composition's folder, the topology among them: they lie to each other on the
+    lab's host as they do here."""
 
     topology: str
     files: Mapping[str, tuple[int, bytes]] = field(repr=False)
@@ -57,46 +60,42 @@ def sources(spec: NetlabSpec) -> tuple[str, ...]:
 
 
 def packed(spec: NetlabSpec, folder: Path) -> Package:
-    """Read what `spec` names below `folder`. Raises SpecError for what is missing or far too large."""
+    """Read what `spec` names below `folder`, and what the topology does. Raises SpecError for what is missing, outside
+    of the folder, or far too large."""
+    folder = Path(os.path.normpath(folder))
     if isinstance(spec.topology, dict):
         # JSON is YAML (YAML 1.2, section 1.3), and netlab says what is wrong by names, not lines.
-        text = json.dumps(revealed(spec.topology), indent=1).encode()
-        return Package(TOPOLOGY, {TOPOLOGY: (0o600, text), **_files(spec, folder, PurePosixPath("."))})
-    path = folder / spec.topology
-    if path.is_dir():
-        if not (path / TOPOLOGY).is_file():
+        path, entry = folder / TOPOLOGY, (0o600, json.dumps(revealed(spec.topology), indent=1).encode())
+        named: list[Path] = []
+    else:
+        path = folder / spec.topology
+        named = [path] if path.is_dir() else []
+        path = path / TOPOLOGY if path.is_dir() else path
+        if named and not path.is_file():
             raise SpecError(f"the folder {spec.topology!r} has no {TOPOLOGY}", hint="name the topology's file itself")
-        found = dict(_tree(path, PurePosixPath(".")))
-        return _checked(Package(TOPOLOGY, {**found, **_files(spec, folder, PurePosixPath(spec.topology))}))
-    if not path.is_file():
-        raise SpecError(f"no topology {spec.topology!r} in {folder}", hint="the path is relative to the composition")
-    beside = PurePosixPath(spec.topology).parent
-    found = {path.name: _entry(path)}
-    defaults = path.parent / "topology-defaults.yml"
-    if defaults.is_file():
-        found[defaults.name] = _entry(defaults)
-    return _checked(Package(path.name, {**found, **_files(spec, folder, beside)}))
-
-
-def _files(spec: NetlabSpec, folder: Path, base: PurePosixPath) -> dict[str, tuple[int, bytes]]:
-    found: dict[str, tuple[int, bytes]] = {}
+        if not path.is_file():
+            raise SpecError(
+                f"no topology {spec.topology!r} in {folder}", hint="the path is relative to the composition"
+            )
+        entry = _entry(path)
     for name in spec.files:
-        path, place = folder / name, PurePosixPath(name)
-        if not path.exists():
+        if not (folder / name).exists():
             raise SpecError(f"no file {name!r} in {folder}", hint="`files` are relative to the composition")
-        place = place.relative_to(base) if base in place.parents or base == place else place
-        found.update(_tree(path, place) if path.is_dir() else ((str(place), _entry(path)),))
-    return found
+        named.append(folder / name)
+    found = dict(_tree(folder, (*named, *needed(path, entry[1], folder))))
+    topology = str(path.relative_to(folder))
+    return _checked(Package(topology, {**found, topology: entry}))
 
 
-def _tree(path: Path, place: PurePosixPath) -> Iterator[tuple[str, tuple[int, bytes]]]:
-    for child in sorted(path.iterdir()):
-        if child.name in _MADE_BY_NETLAB or child.name.startswith("clab-"):
-            continue
-        if child.is_dir():
-            yield from _tree(child, place / child.name)
-        elif child.is_file():
-            yield str(place / child.name), _entry(child)
+def _tree(folder: Path, paths: Iterable[Path]) -> Iterator[tuple[str, tuple[int, bytes]]]:
+    for path in paths:
+        if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+            continue  # a way back up has no end
+        if path.is_dir():
+            children = (child for child in sorted(path.iterdir()) if child.name not in _MADE_BY_NETLAB)
+            yield from _tree(folder, (child for child in children if not child.name.startswith("clab-")))
+        elif path.is_file():
+            yield str(path.relative_to(folder)), _entry(path)
 
 
 def _entry(path: Path) -> tuple[int, bytes]:

@@ -32,8 +32,8 @@ class Other:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A look at the stage's folder on the host. `snapshot` and `clab` are digests of netlab's files there, `links` the
-    host's interfaces, `missing` the tools that are not there."""
+    """A look at the stage's folder on the host. `snapshot` is a digest of netlab's file there, `links` the host's
+    interfaces, `missing` the tools that are not there."""
 
     missing: tuple[str, ...] = ()
     version: str = ""
@@ -41,7 +41,6 @@ class Survey:
     shipped: str = ""
     locked: bool = False
     snapshot: str = ""
-    clab: str = ""
     others: tuple[Other, ...] = ()
     links: frozenset[str] = frozenset()
 
@@ -73,7 +72,6 @@ def parse_survey(text: str) -> Survey:
         shipped=parts["shipped"].strip(),
         locked="lock" in marks,
         snapshot=marks.get("netlab.snapshot.pickle", ""),
-        clab=marks.get("clab.yml", ""),
         others=tuple(others),
         links=frozenset(parts["links"].split()),
     )

@@ -15,6 +15,7 @@ from skyspan.model.diagnostic import Diagnostic, Position
 from skyspan.model.error import (
     CredentialsError,
     NotReadyError,
+    SpecError,
     ToolMissingError,
     UnreachableError,
 )
@@ -54,7 +55,7 @@ class NetlabProvider:
     spec = NetlabSpec
 
     def sources(self, spec: NetlabSpec) -> tuple[str, ...]:
-        """The topology and its files."""
+        """The topology and its files; what else it names is compared when looking."""
         return sources(spec)
 
     async def preflight(self, settings: Mapping[str, Any], ctx: ReadContext) -> tuple[Diagnostic, ...]:
@@ -79,7 +80,7 @@ class NetlabProvider:
             ctx.report.line(
                 f"{new_version(memory.version, scene.survey.version, spec.host or 'here').summary}", Stream.ERR
             )
-        return observation(spec, memory, memory.made, scene, ctx)
+        return observation(spec, memory, memory.made, scene, ctx, changed=_changed_files(spec, memory, ctx))
 
     async def plan(self, spec: NetlabSpec, seen: Observation, ctx: ReadContext) -> Change:
         memory = await recall(ctx.kept)
@@ -127,13 +128,12 @@ class NetlabProvider:
         made = memory.made
         fresh = made is None or memory.applied == "" or scene.survey.owner != memory.place.owner
         anew = fresh or _made_anew(memory, scene, spec, host)
+        known = _known(change, wanted)
         if made is None or anew:
-            memory = await _make(package, memory, scene, host, ctx)
+            memory = await _make(package, memory, known, scene, host, ctx)
         elif memory.applied != wanted:
-            planned = change.payload if isinstance(change.payload, _Planned) else None
-            if planned is None or planned.wanted != wanted:
-                planned = _Planned(wanted, await host.trial(memory.place, package))
-            memory = await _update(package, memory, (made, planned.made), scene, host, ctx)
+            known = known or await host.trial(memory.place, package)
+            memory = await _update(package, memory, (made, known), scene, host, ctx)
         elif memory.stopped:
             memory = await _begin(memory, made, host, ctx)
         else:
@@ -204,17 +204,18 @@ async def _creation(
     host = LabHost(spec, spec.host, ctx)
     external = _external(spec, package)
     reason = seen.reason
-    found: tuple[ResourceChange, ...] = ()
+    planned = None
     try:
         before = memory.place if memory is not None and memory.host == spec.host else None
         scene = await host.scene(before or unplaced(str(ctx.address)), networks=True, docker=not external)
         refuse_tools(scene.survey, host.where, spec.program, external=external)
         place = _placed(spec, package, before, scene, str(ctx.address))
-        found = compare.creation((await host.trial(place, package)).facts)
+        planned = _Planned(_wanted(spec, package, place), await host.trial(place, package))
     except (UnreachableError, ToolMissingError, CredentialsError) as error:
         # An earlier stage of this run may bring the host, or what it lacks.
         reason = f"{reason}; what it will hold cannot be told yet: {error.summary}"
-    return _change(Action.CREATE, reason, found, seen, package.digest)
+    found = compare.creation(planned.made.facts) if planned is not None else ()
+    return replace(_change(Action.CREATE, reason, found, seen, package.digest), payload=planned)
 
 
 def _change(
@@ -222,6 +223,12 @@ def _change(
 ) -> Change:
     listed = [(item.address, item.action.value) for item in resources]
     return Change(action, reason, resources, based_on=seen.fingerprint, meaning=digest([action.value, listed, wanted]))
+
+
+def _known(change: Change, wanted: str) -> Made | None:
+    """What netlab will make, where the plan has seen just that."""
+    planned = change.payload
+    return planned.made if isinstance(planned, _Planned) and planned.wanted == wanted else None
 
 
 def _external(spec: NetlabSpec, package: Package) -> bool:
@@ -246,6 +253,15 @@ def _wanted(spec: NetlabSpec, package: Package, place: Place) -> str:
         mode="json", include={"provider", "images", "device", "settings", "restricted", "capabilities", "configure"}
     )
     return digest([package.digest, settings, place.number, place.name, place.management])
+
+
+def _changed_files(spec: NetlabSpec, memory: Memory, ctx: ReadContext) -> bool:
+    """Whether a file of the topology's is no longer what was applied. Not told where there are none any more, as when
+    a lab is looked at without its composition."""
+    try:
+        return packed(spec, ctx.folder).digest != memory.package
+    except SpecError:
+        return False
 
 
 def _checks(spec: NetlabSpec) -> str:
@@ -289,8 +305,10 @@ def _made_anew(memory: Memory, scene: Scene, spec: NetlabSpec, host: LabHost) ->
     return scene.survey.snapshot != memory.snapshot
 
 
-async def _make(package: Package, memory: Memory, scene: Scene, host: LabHost, ctx: StageContext) -> Memory:
-    """The whole lab, in place of whatever is left of an earlier one."""
+async def _make(
+    package: Package, memory: Memory, known: Made | None, scene: Scene, host: LabHost, ctx: StageContext
+) -> Memory:
+    """The whole lab, in place of whatever is left of an earlier one; `known` is what netlab will make, if seen."""
     left = memory.made is not None or scene.survey.locked or bool(by_node(scene.look, memory.place.name))
     memory = unfinished(memory)
     if left:
@@ -298,7 +316,7 @@ async def _make(package: Package, memory: Memory, scene: Scene, host: LabHost, c
         await host.down(memory.place, memory.made, ctx)
     if left or memory.package != package.digest or scene.survey.shipped != package.digest:
         await host.ship(memory.place, package, ctx)
-    made = await host.create(memory.place, package, ctx)
+    made = await host.create(memory.place, package, known, ctx)
     memory = replace(memory, made=made, package=package.digest, checked="", report={}, started={})
     await remember(ctx.kept, memory)
     await host.require_images(memory.place, made)
@@ -321,7 +339,7 @@ async def _update(
     if whole and not was_stopped:
         await host.down(memory.place, old, ctx)
     await host.ship(memory.place, package, ctx)
-    made = await host.create(memory.place, package, ctx)
+    made = await host.create(memory.place, package, wanted, ctx)
     memory = replace(memory, made=made, package=package.digest, checked="", report={}, started={})
     await remember(ctx.kept, memory)
     if whole:

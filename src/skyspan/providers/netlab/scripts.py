@@ -24,9 +24,16 @@ run() (
   exec env $foreign HOME="$home" PATH="$place/bin:$PATH" LC_ALL=C.UTF-8 TERM=dumb NO_COLOR=1 COLUMNS=200 \
     CLAB_VERSION_CHECK=disable $variables "$program" "$@" </dev/null 9<&-
 )
+warm() {
+  mkdir -p "$1/.netlab"
+  for known in "$home" "$store"/*/home "${HOME:-/root}"; do
+    if [ -e "$1/.netlab/topology-defaults.pickle" ]; then return; fi
+    cp "$known/.netlab/topology-defaults.pickle" "$1/.netlab/" 2>/dev/null || :
+  done
+}
 told() {
   # Without netlab's own defaults, which are most of it and take a second; an expression holds no `:` and no `=`.
-  parts="'name', 'provider', 'nodes', 'links', 'addressing', 'validate', '_netlab_version'"
+  parts="'name', 'provider', 'nodes', 'links', 'addressing', 'validate'"
   facts=$(
     run inspect --format json "nodes.__class__([(key, globals().get(key)) for key in ($parts)])" 2>/dev/null
   ) || facts=
@@ -36,8 +43,10 @@ told() {
   echo @files; if [ -d node_files ]; then find node_files -type f | sort | xargs -r sha256sum; fi
 }
 """
-"""What every script starts with. Arguments: key of the stage's folder, owner, netlab's command, name of the lab and of
-its management network (for what is removed by hand), netlab's variables (lines), then the script's own."""
+"""What every script starts with. `warm` gives a home what netlab keeps of its own defaults, which take it seconds to
+read: it looks itself whether that is still right, and keeps it in homes alone. Arguments: key of the stage's folder,
+owner, netlab's command, name of the lab and of its management network (for what is removed by hand), netlab's variables
+(lines), then the script's own."""
 
 LOOK = r"""
 if [ "$(id -u)" = 0 ] || [ -r "$store" ] || ! [ -e "$store" ]; then :; else echo "$store cannot be read" >&2; exit 1; fi
@@ -57,7 +66,7 @@ echo @owner; cat "$place/owner" 2>/dev/null || :
 echo @shipped; cat "$place/shipped" 2>/dev/null || :
 echo @marks
 if [ -e "$lab/netlab.lock" ]; then echo "lock yes"; fi
-for file in netlab.snapshot.pickle clab.yml; do
+for file in netlab.snapshot.pickle; do
   if [ -e "$lab/$file" ]; then echo "$file $(sha256sum < "$lab/$file" | cut -d' ' -f1)"; fi
 done
 echo @others
@@ -76,16 +85,16 @@ topology=$1; shift
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/skyspan.XXXXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
-mkdir "$scratch/lab" "$scratch/home" "$scratch/home/.netlab"
-cp "$home/.netlab/topology-defaults.pickle" "$scratch/home/.netlab/" 2>/dev/null || :
+mkdir "$scratch/lab"
+warm "$scratch/home"
 home=$scratch/home
 base64 -d | tar -xzC "$scratch/lab"
-cd "$scratch/lab"
-run create "$@" "$topology" >&2
+cd "$scratch/lab/$(dirname "$topology")"
+run create "$@" "$(basename "$topology")" >&2
 told
 """
 """What netlab would make of a topology, made in a folder that is gone afterwards. Standard input: the files as an
-archive. Arguments: the topology's name, then options of `netlab create`."""
+archive. Arguments: the topology's place among them, then options of `netlab create`."""
 
 CLAIM = r"""
 number=$1 management=$2
@@ -117,34 +126,37 @@ printf '%s\n' "$owner" | put "$place/owner"
 management network. Exits 90 when the folder, 91 the number, 92 the name, 93 the network is another lab's."""
 
 SHIP = r"""
-digest=$1
+digest=$1 topology=$2
 if ! ours; then echo "$place is not claimed" >&2; exit 1; fi
-rm -rf "$place/lab.new" "$place/lab.old"
-mkdir "$place/lab.new"
-base64 -d | tar -xzC "$place/lab.new"
+rm -rf "$place/files.new" "$place/files.old"
+mkdir "$place/files.new"
+base64 -d | tar -xzC "$place/files.new"
+inside=$(dirname "$topology")
 if [ -d "$lab" ]; then
   # What a running lab needs goes along: its lock, and containerlab's own folder.
   for kept in netlab.lock "clab-$name"; do
-    if [ -e "$lab/$kept" ]; then cp -a "$lab/$kept" "$place/lab.new/"; fi
+    if [ -e "$lab/$kept" ]; then cp -a "$lab/$kept" "$place/files.new/$inside/"; fi
   done
-  mv "$lab" "$place/lab.old"
+  mv "$place/files" "$place/files.old"
 fi
-mv "$place/lab.new" "$lab"
-rm -rf "$place/lab.old"
+mv "$place/files.new" "$place/files"
+ln -sfn "files/$inside" "$lab"
+rm -rf "$place/files.old"
 printf '%s\n' "$digest" | put "$place/shipped"
 """
-"""Put the topology and its files in place of those that are there. Standard input: the archive. Argument: their
-digest."""
+"""Put the topology and its files in place of those that are there, and a link to the topology's folder. Standard input:
+the archive. Arguments: their digest, the topology's place among them."""
 
 CREATE = r"""
-topology=$1; shift
-cd "$lab"
+told=$1 topology=$(basename "$2"); shift 2
+cd -P "$lab"
 locked=; if [ -e netlab.lock ]; then locked=yes; rm -f netlab.lock; fi
+warm "$home"
 run create "$@" "$topology" >&2
 if [ -n "$locked" ]; then : > netlab.lock; fi
-told
+if [ -n "$told" ]; then told; fi
 """
-"""Have netlab make its files. Arguments: as TRIAL."""
+"""Have netlab make its files. Arguments: whether to tell what they are (nothing for no), then as TRIAL."""
 
 IMAGES = r"""
 for image do if ! docker image inspect "$image" >/dev/null 2>&1; then echo "$image"; fi; done
@@ -152,7 +164,7 @@ for image do if ! docker image inspect "$image" >/dev/null 2>&1; then echo "$ima
 """Which images the host lacks. Arguments: their names."""
 
 UP = r"""
-cd "$lab"
+cd -P "$lab"
 if ! [ -t 0 ]; then cat > clab.new; if [ -s clab.new ]; then mv clab.new clab.yml; else rm -f clab.new; fi; fi
 run up --snapshot "$@"
 """
@@ -160,7 +172,7 @@ run up --snapshot "$@"
 Arguments: more options."""
 
 DEPLOY = r"""
-cd "$lab"
+cd -P "$lab"
 cat > clab.new; mv clab.new clab.yml
 for container in $1; do docker rm -f "$container" >/dev/null; done
 export CLAB_VERSION_CHECK=disable
@@ -180,7 +192,7 @@ the containerlab topology. Arguments: containers to make anew (by spaces), nodes
 new wires in other nodes (lines of container, interface, MTU, `yes` or `no` for IPv6)."""
 
 VALIDATE = r"""
-cd "$lab"
+cd -P "$lab"
 run validate --skip-missing
 """
 
@@ -217,7 +229,7 @@ DOWN = (
     + r"""
 if ! ours; then exit 0; fi
 if [ -e "$lab/netlab.snapshot.pickle" ]; then
-  ( cd "$lab"; run down ) || echo "netlab could not take the lab down: it is removed by hand" >&2
+  ( cd -P "$lab"; run down ) || echo "netlab could not take the lab down: it is removed by hand" >&2
 fi
 leftovers "$1"
 rm -f "$lab/netlab.lock"
@@ -238,7 +250,7 @@ if ! ours; then
   exit 0
 fi
 if [ -e "$lab/netlab.snapshot.pickle" ] && command -v "$program" >/dev/null; then
-  ( cd "$lab"; run down --cleanup --force ) || echo "netlab could not take the lab down: it is removed by hand" >&2
+  ( cd -P "$lab"; run down --cleanup --force ) || echo "netlab could not take the lab down: it is removed by hand" >&2
 fi
 leftovers "$1"
 for item in "$place"/* "$place"/.[!.]*; do

@@ -56,10 +56,11 @@ class NetlabSpec(Spec):
 
     topology: Below | dict[str, Value]
     """The topology: a file relative to the composition; or a folder with a `topology.yml`, all of which is sent to the
-    lab's host; or the topology itself, inline."""
+    lab's host; or the topology itself, inline. What it names goes along: what it includes, defaults, plugins, templates
+    of configurations, binds; and what netlab looks for beside it, such as `topology-defaults.yml` and `templates`."""
     files: tuple[Below, ...] = ()
-    """More files and folders that the topology needs (templates, plugins, `topology-defaults.yml`), relative to the
-    composition; they are put beside the topology, at the same place relative to it."""
+    """More files and folders that the topology needs, such as what its plugins read, relative to the composition. All
+    files lie to each other on the lab's host as they do here."""
     host: str | None = None
     """The host that runs the lab, with netlab, containerlab and Docker on it; default: this machine."""
     provider: Literal["clab", "external"] | None = None
@@ -109,11 +110,8 @@ class NetlabSpec(Spec):
     @model_validator(mode="after")
     def _fits(self) -> NetlabSpec:
         problems = []
-        if isinstance(self.topology, dict):
-            if not self.topology.get("nodes"):
-                problems.append("the inline topology has no `nodes`")
-        elif any(PurePosixPath(self.topology).parent not in PurePosixPath(name).parents for name in self.files):
-            problems.append("every one of `files` must be in the folder of the topology, or below it")
+        if isinstance(self.topology, dict) and not self.topology.get("nodes"):
+            problems.append("the inline topology has no `nodes`")
         if self.provider == "external":
             for setting in ("images", "management", "restricted"):
                 if getattr(self, setting):
