@@ -12,11 +12,18 @@ from typing import Any
 
 import pytest
 from tests.support.docker_world import BUSYBOX, NODE, DockerWorld
-from tests.support.wireguard_rig import ENV
+from tests.support.gateways import ENV
 
 from skyspan.model.address import DeploymentAddress, StageAddress
 from skyspan.model.change import Action, Change, Observation
-from skyspan.model.error import NotReadyError, SpecError, StageError, ToolFailedError, ToolMissingError
+from skyspan.model.error import (
+    CredentialsError,
+    NotReadyError,
+    SpecError,
+    StageError,
+    ToolFailedError,
+    ToolMissingError,
+)
 from skyspan.model.secret import Secret
 from skyspan.providers.containerlab.provider import ContainerlabProvider
 from skyspan.providers.containerlab.spec import ContainerlabSpec
@@ -78,7 +85,7 @@ STATE = """
 docker ps -a --format '{{.Names}} {{.State}}' | sort; docker network ls --format '{{.Name}}' | sort
 ip -o link | awk '{print $2}' | sed 's/@.*//' | sort; cat /etc/hosts
 find /var/lib/skyspan /run/netns /etc/ssh/ssh_config.d -mindepth 1 2>/dev/null | sort
-iptables-save | grep -v -e '^[#:]' | sort; ip route
+iptables-save | grep -v -e '^[#:]' | sort; ip route | sed 's/ linkdown//'
 """
 
 
@@ -116,8 +123,8 @@ class Stage:
             (self.surroundings.folder / name).write_text(text)
         return self
 
-    def edit(self, before: str, after: str) -> None:
-        path = self.surroundings.folder / "lab.clab.yml"
+    def edit(self, before: str, after: str, file: str = "lab.clab.yml") -> None:
+        path = self.surroundings.folder / file
         assert before in path.read_text()
         path.write_text(path.read_text().replace(before, after))
 
@@ -179,6 +186,7 @@ async def test_a_lab_is_made_changed_mended_stopped_and_removed_node_by_node(
         env={"IMAGE": NODE},
         images={"small:1": BUSYBOX},
         wait=waits,
+        stop_within=1.0,
         exec={"r1": ("ip addr add 10.2.0.1/30 dev eth2",)},
     ).write({"lab.clab.yml": TOPOLOGY, "pc": "1", "r1.conf": FRR.format(n=1, o=2), "r2.conf": FRR.format(n=2, o=1)})
 
@@ -213,50 +221,106 @@ async def test_a_lab_is_made_changed_mended_stopped_and_removed_node_by_node(
     assert kept(since, started(world, "triangle")) == {"r1", "r2"}
     assert world.docker("lab-1", "exec", "clab-triangle-pc", "cat", "/pc") == "2"
 
-    # Killed: named, and repaired alone, its links and their addresses at both ends too.
+    # Killed: named, and repaired alone, its links and their addresses at both ends too; and a link that was taken away.
     since = started(world, "triangle")
     world.docker("lab-1", "kill", "clab-triangle-r2")
+    await machine.sh("nsenter -t $(docker inspect -f '{{.State.Pid}}' clab-triangle-r1) -n ip link delete eth2")
     seen = await lab.observe()
     assert seen.drifted
     assert "node r2: its container ended with status 137" in seen.reason
-    assert {item.address for item in seen.drift} == {"node r2", "link r1:eth1 -- r2:eth1"}
-    await lab.up()
+    torn = "link r1:eth2 -- pc:eth1"
+    assert {item.address for item in seen.drift} == {"node r2", "link r1:eth1 -- r2:eth1", torn}
+    assert listed(await lab.up())[torn] == "create"
     assert kept(since, started(world, "triangle")) == {"r1", "pc"}
+    lab.spec = lab.spec.model_copy(update={"wait": ()})  # it is the same every time from here on
     # Restarted by Docker, a container comes back without its links.
     world.docker("lab-1", "restart", "-t", "0", "clab-triangle-pc")
     assert "link r1:eth2 -- pc:eth1: r1:eth2 and pc:eth1 are gone" in (await lab.observe()).reason
     await lab.up()
     world.docker("lab-1", "exec", "clab-triangle-pc", "ping", "-c1", "-W1", "10.2.0.1")
-    # A link that somebody took away; a container that somebody removed.
-    await machine.sh("nsenter -t $(docker inspect -f '{{.State.Pid}}' clab-triangle-r1) -n ip link delete eth2")
-    assert listed(await lab.up()) == {"link r1:eth2 -- pc:eth1": "create"}
+    # A container that somebody removed.
     world.docker("lab-1", "rm", "-f", "clab-triangle-pc")
     await lab.up()
     world.docker("lab-1", "exec", "clab-triangle-pc", "ping", "-c1", "-W1", "10.2.0.1")
 
     # Stopped, links wait on the host; started, they are there with what they had.
-    lab.spec = lab.spec.model_copy(update={"stop_within": 1.0})
     await lab.provider.stop(lab.spec, lab.surroundings.writing())
     assert (await lab.observe()).reason == "it is stopped"
     await lab.provider.stop(lab.spec, lab.surroundings.writing())
     await lab.up()
     world.docker("lab-1", "exec", "clab-triangle-pc", "ping", "-c1", "-W1", "10.2.0.1")
+    world.docker("lab-1", "exec", "clab-triangle-r1", "ping", "-c1", "-W1", "10.1.0.2")
 
-    # The link's settings, and the node at its end, may go.
+    # A link's settings may change, and a node may go.
     lab.edit('- endpoints: ["r1:eth1", "r2:eth1"]', '- {endpoints: ["r1:eth1", "r2:eth1"], mtu: 1400}')
     since = started(world, "triangle")
-    assert listed(await lab.up()) == {"link r1:eth1 -- r2:eth1": "update"}
-    assert kept(since, started(world, "triangle")) == {"r1", "r2", "pc"}
-    assert "mtu 1400" in world.docker("lab-1", "exec", "clab-triangle-r1", "ip", "link", "show", "eth1")
     text = (lab.surroundings.folder / "lab.clab.yml").read_text()
     lab.write({"lab.clab.yml": "".join(line for line in text.splitlines(True) if not re.search(r"\bpc\b", line))})
     lab.spec = lab.spec.model_copy(update={"images": {}})
-    assert listed(await lab.up()) == {"node pc": "destroy", "link r1:eth2 -- pc:eth1": "destroy"}
+    assert listed(await lab.up()) == {
+        "link r1:eth1 -- r2:eth1": "update",
+        "node pc": "destroy",
+        "link r1:eth2 -- pc:eth1": "destroy",
+    }
     assert kept(since, started(world, "triangle")) == {"r1", "r2"}
+    assert "mtu 1400" in world.docker("lab-1", "exec", "clab-triangle-r1", "ip", "link", "show", "eth1")
 
     await lab.destroy()
     await assert_as(before, machine)
     await lab.destroy()
+
+
+MIXED = """\
+name: Mixed_1
+mgmt: {ipv4_subnet: 172.29.5.0/24, network: mixed, bridge: br-mixed}
+topology:
+  defaults: {kind: linux, image: IMG, cmd: sleep 3600}
+  nodes:
+    a: {exec: ["ip addr add 10.5.1.1/24 dev eth1", "ip addr add 10.5.2.1/24 dev eth2"]}
+    b: {mgmt-ipv4: 172.29.5.40, network-mode: bridge, exec: ["ip addr add 10.5.2.2/24 dev eth1"]}
+    outside: {kind: ext-container, exec: ["ip addr add 10.5.1.9/24 dev eth9"]}
+    br-own: {kind: bridge}
+    host: {kind: host}
+  links:
+    - endpoints: ["a:eth1", "outside:eth9"]
+    - endpoints: ["a:eth2", "br-own:p1"]
+    - endpoints: ["br-own:p2", "b:eth1"]
+    - {type: host, host-interface: mixed-a3, endpoint: {node: a, interface: eth3}}
+    - endpoints: ["b:eth2", "mgmt-net:mixed-b2"]
+""".replace("IMG", BUSYBOX)
+
+
+async def test_a_lab_is_connected_to_what_others_made_and_leaves_it(world: DockerWorld, tmp_path: Path) -> None:
+    machine: Machine = world.machines(LocalTransport(ENV))["lab-1"]
+    lab = Stage.make(tmp_path, {"lab-1": machine}, world, "mixed").write({"lab.clab.yml": MIXED})
+    with pytest.raises(SpecError, match="there is no bridge br-own on lab-1") as refused:
+        await lab.up()
+    await machine.sh(refused.value.hint.removeprefix("make it: "))
+    with pytest.raises(SpecError, match="the container outside, which the lab is connected to, does not run on lab-1"):
+        await lab.up()
+    world.docker("lab-1", "run", "-d", "--name", "outside", "--cap-add", "NET_ADMIN", BUSYBOX, "sleep", "3600")
+    before = await machine.sh(STATE)
+    await lab.up()
+    for node, address in (("a", "10.5.1.9"), ("a", "10.5.2.2")):
+        world.docker("lab-1", "exec", f"clab-Mixed_1-{node}", "ping", "-c1", "-W1", address)
+    assert await machine.sh("ip link show mixed-a3; ip link show mixed-b2")
+    # The container of others gets its end of the link back, with its address.
+    since = started(world, "Mixed_1")
+    world.docker("lab-1", "kill", "clab-Mixed_1-a")
+    assert "link a:eth1 -- outside:eth9" in listed(await lab.up())
+    assert kept(since, started(world, "Mixed_1")) == {"b"}
+    world.docker("lab-1", "exec", "clab-Mixed_1-a", "ping", "-c1", "-W1", "10.5.1.9")
+    world.docker("lab-1", "kill", "outside")
+    assert "node outside: the container, of others, does not run" in (await lab.observe()).reason
+    world.docker("lab-1", "start", "outside")
+    await lab.up()
+    world.docker("lab-1", "exec", "clab-Mixed_1-a", "ping", "-c1", "-W1", "10.5.1.9")
+    await lab.destroy()
+    # Docker gave it another interface when it was started again.
+    after = re.sub(r"(?m)^veth\w+$", "veth", await machine.sh(STATE))
+    assert after == re.sub(r"(?m)^veth\w+$", "veth", before)
+    world.docker("lab-1", "rm", "-f", "outside")
+    await machine.sh("ip link delete br-own")
 
 
 async def test_two_labs_live_side_by_side_and_what_cannot_work_touches_nothing(
@@ -270,7 +334,10 @@ async def test_two_labs_live_side_by_side_and_what_cannot_work_touches_nothing(
         made = Stage.make(tmp_path, places, world, label, **{"name": label, **settings})
         return made.write({"lab.clab.yml": topology})
 
-    one, two = small("one"), small("two")
+    shared = SMALL.replace(
+        "  links:", f'    user: {{kind: linux, image: "{BUSYBOX}", network-mode: "container:a"}}\n  links:'
+    )
+    one, two = small("one"), small("two", shared)
     await asyncio.gather(one.up(), two.up())
     subnets = {(await lab.observe()).outputs["management"].value["ipv4"] for lab in (one, two)}
     assert len(subnets) == 2
@@ -313,6 +380,11 @@ async def test_two_labs_live_side_by_side_and_what_cannot_work_touches_nothing(
     assert {item.split()[0] for item in listed(await half.up())} <= {"node", "link"}
     await half.destroy()
 
+    # Where a node is in another one's network, containerlab changes nothing: the lab is made anew, and that is told.
+    world.docker("lab-1", "kill", "clab-two-b")
+    change = await two.up()
+    assert change.action is Action.REPLACE
+    assert "a node (user) shares another one's network" in change.reason
     # What is waited for in vain is named; the lab is there all the same, and can be removed.
     vain = (LabWait(node="a", port=9, within=0.5),)
     two.spec = two.spec.model_copy(update={"wait": vain})
@@ -329,28 +401,88 @@ async def test_two_labs_live_side_by_side_and_what_cannot_work_touches_nothing(
     await assert_as(before, machine)
 
 
-async def test_a_lab_over_ssh_comes_back_after_its_host_was_rebooted(world: DockerWorld, tmp_path: Path) -> None:
+TEMPLATE = """\
+{{- $n := .leafs -}}
+name: {{ .name }}
+topology:
+  defaults: {kind: Linux, image: "${IMAGE:=skyspan/busybox:1}", cmd: sleep 3600, group: only-a-label}
+  nodes:
+  {{- range $i := seq 1 $n }}
+    leaf{{ $i }}:
+      binds: ["store/__clabNodeName__:/store"]
+      exec: ["ip addr add 10.7.{{ $i }}.1/30 dev eth1", "sh -c 'echo __clabNodeName__ > /store/who'"]
+      env: {PASSWORD: "{{ $.password }}", LITERAL: '{{ "{{" }} x }}', DOLLAR: "a$$b"}
+  {{- end }}
+    spine: {exec: [{{ range $i := seq 1 $n }}"ip addr add 10.7.{{ $i }}.2/30 dev eth{{ $i }}", {{ end }}]}
+  links:
+{{ template "links" . -}}
+"""
+
+LINKS = """\
+{{ define "links" }}{{ range $i := seq 1 .leafs }}    - endpoints: ["leaf{{ $i }}:eth1", "spine:eth{{ $i }}"]
+{{ end }}{{ end }}"""
+
+LOGINS = """
+for name in lab guest; do useradd --create-home --shell /bin/sh --password '*' $name; done
+echo 'lab ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/lab; chmod 440 /etc/sudoers.d/lab
+"""
+
+
+async def test_a_template_for_a_login_with_sudo_comes_back_after_its_host_was_rebooted(
+    world: DockerWorld, tmp_path: Path
+) -> None:
+    machine: Machine = world.machines(LocalTransport(ENV))["lab-2"]
+    await machine.sh(LOGINS)
+
+    def login(user: str) -> SshTransport:
+        return SshTransport(replace(world.hosts["lab-2"], user=user), world.ssh)
+
+    lab = Stage.make(tmp_path, {}, world, "far", host="lab-2", topology="far.clab.gotmpl", env={"IMAGE": BUSYBOX})
+    lab.write({"far.clab.gotmpl": TEMPLATE, "far.clab_vars.yaml": "name: far\nleafs: 2\n"})
+    lab.write({"far.clab_vars.more.json": '{"password": "pa$s"}'})
+    for folder in ("clab_templates", "store/leaf1", "store/leaf2"):
+        (lab.surroundings.folder / folder).mkdir(parents=True)
+    lab.write({"clab_templates/links.gotmpl": LINKS})
+    before = await machine.sh(STATE)
     with world.network():
-        ssh = SshTransport(replace(world.hosts["lab-2"]), world.ssh)
-        lab = Stage.make(tmp_path, {"lab-2": ssh}, world, "far", host="lab-2", name="far")
-        lab.write({"lab.clab.yml": SMALL})
+        lab.surroundings.transports = {"lab-2": login("guest")}
+        with pytest.raises(CredentialsError) as refused:
+            await lab.up()
+        assert "sudo without a password" in refused.value.hint
+        lab.surroundings.transports = {"lab-2": login("lab")}
+        lab.edit("seq 1 $n", "nosuch 1 $n", "far.clab.gotmpl")
+        with pytest.raises(SpecError, match=r"the template far\.clab\.gotmpl cannot be rendered") as unknown:
+            await lab.up()
+        assert 'function "nosuch" not defined' in unknown.value.detail
+        lab.edit("nosuch 1 $n", "seq 1 $n", "far.clab.gotmpl")
+        assert await machine.sh(STATE) == before, "what is refused touches nothing"
         await lab.up()
-        console = (await lab.observe()).outputs["consoles"].value["a"]["exec"]
+        commands = len(lab.surroundings.commands)
+        console = (await lab.observe()).outputs["consoles"].value["leaf1"]["exec"]
+        assert len(lab.surroundings.commands) == commands + 1, "nothing is rendered that was rendered before"
         assert console.startswith("ssh -t -i ")
-        assert console.endswith("root@198.51.100.10 'docker exec -it clab-far-a sh'")
-        await ssh.close()
+        assert console.endswith("root@198.51.100.10 'docker exec -it clab-far-leaf1 sh'")
+        show = 'cat /store/who; echo "$PASSWORD $LITERAL $DOLLAR"'
+        assert world.docker("lab-2", "exec", "clab-far-leaf1", "sh", "-c", show) == "leaf1\npa$s {{ x }} a$b"
+        await lab.surroundings.transports["lab-2"].close()
     world.fault("reboot", "lab-2")
     with world.network():
-        ssh = SshTransport(replace(world.hosts["lab-2"]), world.ssh)
-        lab.surroundings.transports = {"lab-2": ssh}
+        lab.surroundings.transports = {"lab-2": login("lab")}
         seen = await lab.observe()
         assert seen.drifted
-        assert "link a:eth1 -- b:eth1" in {item.address for item in seen.drift}
+        assert "link leaf1:eth1 -- spine:eth1" in {item.address for item in seen.drift}
         await lab.up()
-        world.docker("lab-2", "exec", "clab-far-a", "ping", "-c1", "-W1", "10.1.0.2")
+        world.docker("lab-2", "exec", "clab-far-spine", "ping", "-c1", "-W1", "10.7.2.1")
+        assert world.docker("lab-2", "exec", "clab-far-leaf2", "cat", "/store/who") == "leaf2"
+        lab.spec = lab.spec.model_copy(update={"stop_within": 1.0})
+        await lab.provider.stop(lab.spec, lab.surroundings.writing())
+        assert (await lab.observe()).reason == "it is stopped"
+        # Other variables are another topology.
+        (lab.surroundings.folder / "far.clab_vars.yaml").write_text("name: far\nleafs: 1\n")
+        assert listed(await lab.up())["node leaf2"] == "destroy"
         await lab.destroy()
         assert world.docker("lab-2", "ps", "-aq") == ""
-        await ssh.close()
+        await lab.surroundings.transports["lab-2"].close()
 
 
 def one_node(**settings: Any) -> ContainerlabSpec:

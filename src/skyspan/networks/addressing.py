@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
+
+from skyspan.model.subnet import free_network
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -61,26 +63,8 @@ def allocate(seed: str, pools: Sequence[Network], avoid: Iterable[Network], leng
     """
     avoided = tuple(avoid)
     for pool in pools:
-        inside = [net for net in avoided if net.version == pool.version]
-        found = _free_network(stable_number(seed), pool, inside, length)
+        found = free_network(stable_number(seed), pool, avoided, length)
         if found is not None:
             return found
     msg = f"no tunnel addresses are left in {', '.join(map(str, pools))}: all of it overlaps the link's prefixes"
     raise PoolExhaustedError(msg)
-
-
-def _free_network(number: int, pool: Network, avoided: Sequence[Network], length: int) -> Network | None:
-    size = 1 << (pool.max_prefixlen - length)
-    count = pool.num_addresses // size
-    first = int(pool.network_address)
-    place = number % count
-    # Each obstacle is jumped over whole, at most once before and once after the end of the pool.
-    for _ in range(2 * len(avoided) + 1):
-        free = ip_network((first + size * place, length))
-        obstacle = next((net for net in avoided if net.overlaps(free)), None)
-        if obstacle is None:
-            return free
-        place = ((int(obstacle.broadcast_address) - first) // size + 1) % count
-        if obstacle.num_addresses >= pool.num_addresses:
-            return None
-    return None

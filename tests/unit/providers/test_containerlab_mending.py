@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 
 from skyspan.contracts.transport import Completed
-from skyspan.model.change import Action
-from skyspan.model.error import SpecError, ToolFailedError, ToolMissingError
+from skyspan.model.change import Action, Observation
+from skyspan.model.error import CredentialsError, SpecError, StageError, ToolFailedError, ToolMissingError
+from skyspan.model.secret import Secret
 from skyspan.providers.containerlab.commands import Place
 from skyspan.providers.containerlab.compare import changed_links, differences, drift
-from skyspan.providers.containerlab.hosts import Survey, _deploy_failed, survey
+from skyspan.providers.containerlab.hosts import Survey, _deploy_failed, disowned, render, survey
 from skyspan.providers.containerlab.memory import Memory, Settled
 from skyspan.providers.containerlab.observation import observation
+from skyspan.providers.containerlab.provider import ContainerlabProvider
 from skyspan.providers.containerlab.repair import Sight, due, mending, settled_of
+from skyspan.providers.containerlab.spec import ContainerlabSpec
+from skyspan.providers.containerlab.template import Template
 from skyspan.providers.containerlab.topology import Topology, topology_of
 from skyspan.providers.containerlab.wanted import missing_image
 from skyspan.providers.lab.containers import Container, Interface
@@ -134,7 +138,7 @@ def commands(before: dict[str, Container], after: dict[str, Container], **settin
     assert isinstance(parked, tuple)
     assert isinstance(known, dict)
     seen = Sight(before, after, parked)
-    return [f"{node}: {' '.join(argv)}" for node, argv in due(LAB, {"b": ("more",)}, known, seen)]
+    return [f"{node}: {line}" for node, line in due(LAB, {"b": ("more",)}, known, seen)]
 
 
 OWN_A = ["a: ip addr add 10.1.0.1/30 dev eth1", "a: sysctl -w a=1"]
@@ -166,8 +170,74 @@ def test_a_route_that_names_no_interface_may_have_gone_with_any() -> None:
         "ip route add 10.9.0.0/16 dev eth9",
     )
     seen = Sight(WELL, {**WELL, "b": container("b", faces=(18,))})
-    found = [" ".join(argv) for _, argv in due(LAB, {"b": lines}, SETTLED, seen)]
+    found = [line for _, line in due(LAB, {"b": lines}, SETTLED, seen)]
     assert found == ["ip addr add 10.1.0.2/30 dev eth1", *lines[:2]]
+
+
+def test_a_container_of_others_is_watched_and_gets_its_commands_again_when_its_link_was_made_anew() -> None:
+    section = {
+        "nodes": {"b": {"kind": "ext-container", "exec": ["ip addr add 10.1.0.2/30 dev eth1"]}, "a": {"kind": "linux"}},
+        "links": [{"endpoints": ["a:eth1", "b:eth1"]}],
+    }
+    lab = topology_of({"name": "two", "topology": section})
+    assert lab.others == ("b",)
+    stopped = {**WELL, "b": container("b", "exited")}
+    assert [(item.address, item.note) for item in drift(lab, SETTLED, stopped)] == [
+        ("node b", "the container, of others, does not run"),
+        ("link a:eth1 -- b:eth1", "b:eth1 is gone"),
+    ]
+    anew = {**WELL, "b": container("b", faces=(18,))}
+    again = [("b", "ip addr add 10.1.0.2/30 dev eth1")]
+    assert list(due(lab, {}, SETTLED, Sight(WELL, anew))) == again
+    assert list(due(lab, {}, {}, Sight(WELL, WELL))) == [], "containerlab ran them when it made the lab"
+    assert list(due(lab, {}, SETTLED, Sight(WELL, {**WELL, "b": container("b", since="t1", faces=(8,))}))) == again
+
+
+@pytest.mark.parametrize(
+    ("missing", "words", "hint"),
+    [
+        ("@bridges\nbr0\n@others\n", "there is no bridge br0 on lab-gw", "ip link add br0 type bridge"),
+        ("@bridges\n@others\nx\n", "the container x, which the lab is connected to, does not run", "start it first"),
+    ],
+)
+async def test_what_the_lab_is_connected_to_has_to_be_there(
+    tmp_path: Path, missing: str, words: str, hint: str
+) -> None:
+    said = f"@owner\n@content\n@containerlab\n0.79.0\n@docker\n28.1.1\n@parked\n@missing\n{missing}"
+    world = ProviderWorld(tmp_path, {"lab-gw": ScriptedTransport(lambda command: Completed(0, said.encode()))})
+    with pytest.raises(SpecError, match=words) as caught:
+        await survey(Place("me", "/x"), "lab-gw", LAB, world.reading())
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        (b"Failed to read topology file: template: t:6: function no not defined", SpecError, "cannot be rendered"),
+        (b"sh: 1: exec: containerlab: not found", ToolMissingError, "there is no containerlab on lab-gw"),
+        (b"sh: 3: sudo: not found", CredentialsError, "no permission to use Docker on lab-gw"),
+        (b"sudo: a password is required", CredentialsError, "no permission to use Docker on lab-gw"),
+        (b"Cannot connect to the Docker daemon", ToolMissingError, "Docker does not run on lab-gw"),
+    ],
+)
+async def test_a_template_that_cannot_be_rendered_is_told_with_the_words_of_the_tool(
+    tmp_path: Path, words: bytes, kind: type[StageError], told: str
+) -> None:
+    world = ProviderWorld(tmp_path, {"lab-gw": ScriptedTransport(lambda command: Completed(1, stderr=words))})
+    with pytest.raises(kind, match=told) as caught:
+        await render(Template("t", "{{ x }}", {}), "lab-gw", world.reading())
+    assert words.decode() in caught.value.detail
+
+
+async def test_a_line_that_is_quoted_does_not_show_a_secret(tmp_path: Path) -> None:
+    world = ProviderWorld(tmp_path, {})
+    text = "name: x\ntopology: {nodes: {a: {kind: linux, image: i, env: {PW: $PW}, no-such-key: 1}}}\n"
+    (world.folder / "lab.yml").write_text(text)
+    spec = ContainerlabSpec(topology="lab.yml", env={"PW": Secret("a-secret-word")})
+    with pytest.raises(SpecError, match="unknown key 'no-such-key'") as caught:
+        await ContainerlabProvider().plan(spec, Observation.absent("new"), world.reading())
+    assert "a-secret-word" not in str(caught.value.record())
+    assert "PW: ***" in caught.value.detail
 
 
 def test_nodes_of_an_apply_that_was_cut_off_get_all_again() -> None:
@@ -184,6 +254,18 @@ def test_containerlabs_last_words_come_with_what_they_mean() -> None:
     full = _deploy_failed(Completed(1, stderr=b"mkdir /x: no space left on device"), None)
     assert full.summary.startswith("the disk of this machine is full")
     assert "subnet" in _deploy_failed(Completed(1, stderr=b"Pool overlaps with other one"), "h").hint
+    there = _deploy_failed(Completed(1, stderr=b"Interface host:x is defined via topology but already exists"), "h")
+    assert "ip link delete" in there.hint
+    assert "kernel" in _deploy_failed(Completed(1, stderr=b"deploy links: operation not supported"), "h").hint
+    named = _deploy_failed(Completed(1, stderr=b'Containers ["web"] already exist. Add --reconfigure'), "h")
+    assert "`prefix`" in named.hint
+    assert "/dev/kvm" in _deploy_failed(Completed(1, stderr=b"CPU virtualization support is required"), "h").hint
+    assert "IfNotPresent" in _deploy_failed(Completed(1, stderr=b"ERRO Failed to pull image image=x"), "h").hint
+    old = b'"specify mac-address per network" requires API\n version 1.44'
+    assert "a newer Docker" in _deploy_failed(Completed(1, stderr=old), "h").hint
+    assert "the next `up` goes on" in _deploy_failed(Completed(1, stderr=b"something else"), "h").hint
+    theirs = _deploy_failed(Completed(1, stderr=b'"x" on node "br" exists but is not\n containerlab-owned.'), "h")
+    assert (disowned(theirs), disowned(there)) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -200,9 +282,10 @@ def test_containerlabs_last_words_come_with_what_they_mean() -> None:
 )
 async def test_tools_that_are_absent_or_too_old_are_named(tmp_path: Path, docker: str, tool: str, words: str) -> None:
     said = f"@owner\n\n@content\nabc\n@containerlab\n{tool}\n@docker\n{docker}\n@parked\nclab-park-x\n@missing\ni:1\n"
+    said += "@bridges\n@others\n"
     place = ScriptedTransport(lambda command: Completed(0, said.encode()))
     world = ProviderWorld(tmp_path, {"lab-gw": place})
-    asked = survey(Place("me", "/x"), "lab-gw", ["i:1"], world.reading())
+    asked = survey(Place("me", "/x"), "lab-gw", LAB, world.reading())
     if not words:
         assert await asked == Survey("abc", ("x",), ("i:1",))
         return

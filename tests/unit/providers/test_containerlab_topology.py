@@ -13,12 +13,14 @@ import yaml
 from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.providers.containerlab.checks import problems
+from skyspan.providers.containerlab.commands import Place
 from skyspan.providers.containerlab.network import choose_management, refuse_overlap
 from skyspan.providers.containerlab.provider import ContainerlabProvider
 from skyspan.providers.containerlab.reading import expand, read
 from skyspan.providers.containerlab.render import overridden, with_management
 from skyspan.providers.containerlab.spec import ContainerlabSpec
-from skyspan.providers.containerlab.topology import link_name, topology_of
+from skyspan.providers.containerlab.template import Template, literal, rendered
+from skyspan.providers.containerlab.topology import link_name, spelled_out, topology_of
 from skyspan.providers.containerlab.wanted import findings, wanted_lab
 from skyspan.providers.lab.containers import DockerNetwork, HostLook, parse_look
 from skyspan.providers.lab.topology import LabLink, Management
@@ -34,6 +36,10 @@ topology:
   links:
     - endpoints: ["r1:eth1", "r2:eth1"]
 """
+
+
+async def never(template: Template) -> str:
+    raise AssertionError(f"{template.name} is no template")
 
 
 def found(text: str, **env: str) -> list[str]:
@@ -110,8 +116,6 @@ def test_interfaces_of_kinds_with_names_of_their_own_may_be_long() -> None:
 def test_what_is_no_yaml_is_told_with_its_place() -> None:
     with pytest.raises(SpecError, match=r"t.yml:2:\d+: error"):
         read("name: x\n\t- y", "t.yml", {})
-    with pytest.raises(SpecError, match="Go template"):
-        read("name: {{ .name }}", "t.yml", {})
 
 
 @pytest.mark.parametrize(
@@ -122,12 +126,15 @@ def test_what_is_no_yaml_is_told_with_its_place() -> None:
         ("${B:=b:2}", "b:2"),
         ("${B:-b}", "b"),
         ("${B-b}", "b"),
-        ("${EMPTY:-e}${EMPTY-e}", "e"),
-        ("${B} $B $$A $(date)", "${B} $B $$A $(date)"),
+        ("${EMPTY:-e}${EMPTY-e}$EMPTY", "e${EMPTY-e}$EMPTY"),
+        ("${B} $B $$A $(date) $1 $_", "${B} $B $$A $(date) $1 $_"),
+        ("${B:=$A} ${B:-$C}", "1 $C"),
+        ("${A:+set} ${B:+set}", "set ${B:+set}"),
+        ("$DOLLAR ${DOLLAR:-x}", "a$$b a$$b"),
     ],
 )
 def test_variables_are_put_in_as_containerlab_does(text: str, expanded: str) -> None:
-    assert expand(text, {"A": "1", "EMPTY": ""}) == expanded
+    assert expand(text, {"A": "1", "EMPTY": "", "DOLLAR": "a$b"}) == expanded
 
 
 def test_scalars_reach_the_host_as_they_were_written() -> None:
@@ -200,13 +207,106 @@ topology:
   kinds: {linux: {image: "a:1"}}
   groups: {edge: {exec: [second], startup-config: "__clabNodeName__.cfg"}}
   nodes:
-    a: &base {group: edge, exec: [third], binds: ["conf:/etc/x", "/etc/hosts:/h", "__clabDir__/x:/y"]}
+    a: &base {group: edge, exec: [third], binds: ["conf:/etc/x", "/etc/hosts:/h", "__clabDir__/x:/y", "$HOME/x:/z"]}
     b: {<<: *base, image: "b:1"}
 """
     first, second = topology_of(read(text, "t", {}).values).nodes
     assert (first.exec, first.image, first.container) == (("first", "second", "third"), "a:1", "a")
     assert [(item.path, item.setting) for item in second.files] == [("conf", "binds"), ("b.cfg", "startup-config")]
     assert second.image == "b:1"
+
+
+def test_kinds_and_groups_are_found_as_containerlab_finds_them() -> None:
+    text = """
+name: m
+topology:
+  defaults: {group: edge}
+  groups: {edge: {kind: Linux}, core: {env-files: [core.env]}}
+  kinds: {Linux: {image: "a:1"}, bridge: {group: core}}
+  nodes:
+    a: {group: only-a-label}
+    b: {}
+    c: {kind: bridge}
+"""
+    assert found(text) == []
+    lab = topology_of(read(text, "t", {}).values)
+    assert [(node.kind, node.image) for node in lab.nodes] == [("linux", "a:1"), ("linux", "a:1"), ("bridge", "")]
+    assert [item.path for item in lab.nodes[2].files] == ["core.env"], "a kind may have a group"
+    assert (lab.images, lab.bridges, lab.others, lab.sharing) == (("a:1",), ("c",), (), "")
+
+
+def test_former_words_count_and_what_labs_cannot_be_run_with_is_named() -> None:
+    text = TWO.replace("topology:", "mgmt: {ipv4_subnet: 10.8.0.0/24}\ntopology:")
+    lab = topology_of(read(text, "t", {}).values)
+    assert lab.management == {"ipv4-subnet": "10.8.0.0/24"}
+    chosen = choose_management(lab, HostLook(), None, ["10.253.0.0/16"], "seed")
+    rendered = yaml.safe_load(with_management(read(text, "t", {}), chosen))["mgmt"]
+    assert rendered == {"ipv4_subnet": "10.8.0.0/24", "network": chosen.network, "bridge": chosen.bridge}
+    assert "foreign-address 10.9.0.2 of r1" in found(text.replace("r1: {", "r1: {mgmt-ipv4: 10.9.0.2, "))[0]
+    assert found(changed("r2: {", "r2: {username: me, password: x, ")) == []
+    assert "asks for the runtime podman" in found(changed("r2: {", "r2: {runtime: podman, "))[0]
+    assert topology_of(read(changed("r2: {", 'r2: {network-mode: "container:r1", '), "t", {}).values).sharing == "r2"
+
+
+def test_containerlabs_words_for_its_folders_are_spelled_out() -> None:
+    text = "x __clabNodeDir__ __clabDir__/a __clabLabName__ __clabNodeName__"
+    assert spelled_out(text, "r1", "/t/clab-two") == "x /t/clab-two/r1 /t/clab-two/a clab-two r1"
+    assert Place("me", "/x").made("labs/t.yml", "two") == "/x/tree/labs/clab-two"
+    assert Place("me", "/x").made("t.yml", "two") == "/x/tree/clab-two"
+
+
+async def test_a_template_is_rendered_with_all_that_belongs_to_it(tmp_path: Path) -> None:
+    beside = {
+        "t.clab.gotmpl": "name: {{ .n }}",
+        "t.clab_vars.yml": "n: a",
+        "t.clab_vars.more.json": "{}",
+        "t.clab_vars.txt": "no",
+        "other.clab_vars.yml": "no",
+        "clab_templates/x.gotmpl": "{{ define `x` }}{{ end }}",
+        "v.yml": "n: b",
+    }
+    (tmp_path / "clab_templates").mkdir()
+    for name, text in beside.items():
+        (tmp_path / name).write_text(text)
+    asked: list[Template] = []
+
+    async def render(template: Template) -> str:
+        asked.append(template)
+        return TWO.replace("name: two", "name: it$elf")
+
+    lab = ContainerlabSpec(topology="t.clab.gotmpl", env={"A": Secret("it's")})
+    with pytest.raises(SpecError, match=r"t.clab.gotmpl \(rendered\) has an error: 'it\$elf' cannot be"):
+        await wanted_lab(lab, tmp_path, render)
+    (template,) = asked
+    with tarfile.open(fileobj=io.BytesIO(template.archive())) as archive:
+        sent = {item.name: archive.extractfile(item).read().decode() for item in archive}  # type: ignore[union-attr]
+    assert sent.pop("topology/t.clab.gotmpl") == 'name: {{ .n }}{{ "\\n" }}skyspan-end: true\n'
+    assert sent.pop("environment") == "export A='it'\"'\"'s'\n"
+    assert sent == {
+        "variables.yml": "",
+        "topology/t.clab_vars.yml": "n: a",
+        "topology/t.clab_vars.more.json": "{}",
+        "topology/clab_templates/x.gotmpl": beside["clab_templates/x.gotmpl"],
+    }
+    # Variables of the settings count instead; whatever it is rendered from is another rendering.
+    for variables in ("v.yml", {"n": Secret("b")}):
+        spec = lab.model_copy(update={"vars": variables, "name": "two"})
+        with pytest.raises(SpecError):
+            await wanted_lab(spec, tmp_path, render)
+    assert [item.variables for item in asked] == [b"", b"n: b", b'{"n": "b"}']
+    assert len({item.mark for item in asked}) == 3
+    with pytest.raises(SpecError, match="no variables"):
+        await wanted_lab(lab.model_copy(update={"vars": "none.yml"}), tmp_path, render)
+    assert findings("t.clab.gotmpl", {}, tmp_path) == [], "what it comes to is not known yet"
+
+
+def test_what_was_rendered_reaches_the_host_as_it_is() -> None:
+    assert rendered("name: x\n\nskyspan-end: true\n") == "name: x\n\n"
+    assert rendered("name: x\n") is None, "it was cut off"
+    text = with_management(read(TWO.replace("yes", '"{{ a$b }}"'), "t"), Management("n"))
+    assert "a$$b" in text
+    assert '{{"{{"}} a$$b }}' in literal(text)
+    assert topology_of(read(text, "t", {}).values) == topology_of(read(text.replace("$$", "$"), "t").values)
 
 
 @pytest.mark.parametrize(
@@ -237,33 +337,58 @@ async def test_files_are_gathered_from_above_the_topology_too(tmp_path: Path) ->
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "labs/one/extra/x").chmod(0o700)
+    (tmp_path / "labs/one/empty").mkdir(mode=0o755)
     bound = TWO.replace("kind: linux}", 'kind: linux, binds: ["../../shared:/s", "r1.conf:/r1"]}')
     (tmp_path / "labs/one/lab.clab.yml").write_text(bound)
-    spec = ContainerlabSpec(topology="labs/one/lab.clab.yml", files=("extra",))
-    wanted = await wanted_lab(spec, tmp_path)
+    spec = ContainerlabSpec(topology="labs/one/lab.clab.yml", files=("extra", "empty"))
+    wanted = await wanted_lab(spec, tmp_path, never)
     assert wanted.file == "labs/one/lab.clab.yml"
     data = wanted.shipment.archive(wanted.file, "the topology")
     assert data == wanted.shipment.archive(wanted.file, "the topology"), "the same for the same"
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         assert {item.name: item.mode for item in archive} == {
+            "labs/one/empty": 0o755,
             "labs/one/extra/x": 0o700,
             "labs/one/r1.conf": 0o644,
             "shared/daemons": 0o644,
             "labs/one/lab.clab.yml": 0o644,
         }
     (tmp_path / "shared/daemons").write_text("other")
-    again = await wanted_lab(spec, tmp_path)
+    again = await wanted_lab(spec, tmp_path, never)
     assert again.shipment.content != wanted.shipment.content
     assert again.shipment.nodes["r1"] == wanted.shipment.nodes["r1"]
     assert again.shipment.nodes["r2"] != wanted.shipment.nodes["r2"], "only the node that is bound to it changes"
+
+
+async def test_a_lab_may_be_named_by_the_branch_that_is_checked_out(tmp_path: Path) -> None:
+    (tmp_path / "t.yml").write_text(changed("name: two", "name: lab-__gitBranch__-__gitHash__"))
+
+    async def name() -> str:
+        return (await wanted_lab(ContainerlabSpec(topology="t.yml"), tmp_path, never)).topology.name
+
+    assert await name() == "lab-none-none"
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/HEAD").write_text("ref: refs/heads/feature/x\n")
+    assert await name() == "lab-feature-x-none", "a branch without a commit"
+    (tmp_path / ".git/packed-refs").write_text("# packed\n0123456789abcdef refs/heads/feature/x\n")
+    assert await name() == "lab-feature-x-0123456"
+    (tmp_path / ".git/HEAD").write_text("fedcba9876543210\n")
+    assert await name() == "lab-HEAD-fedcba9"
 
 
 async def test_a_file_that_is_missing_is_named_with_its_node_and_setting(tmp_path: Path) -> None:
     text = changed("{kind: linux}", '{kind: linux, binds: ["clab-two/topology-data.json:/t", "no.conf:/x"]}')
     (tmp_path / "t.yml").write_text(text)
     with pytest.raises(SpecError) as caught:
-        await wanted_lab(ContainerlabSpec(topology="t.yml"), tmp_path)
+        await wanted_lab(ContainerlabSpec(topology="t.yml"), tmp_path, never)
     assert caught.value.detail == f"node r2, binds: no file 'no.conf' in {tmp_path}"
+    (tmp_path / "no.conf").mkdir()
+    (tmp_path / "no.conf" / "loop").symlink_to("loop")
+    (tmp_path / "clab-two").mkdir()
+    (tmp_path / "clab-two" / "mine").write_text("made by hand")
+    (tmp_path / "t.yml").write_text(text.replace("topology-data.json", "mine"))
+    wanted = await wanted_lab(ContainerlabSpec(topology="t.yml"), tmp_path, never)
+    assert sorted(wanted.shipment.files) == ["clab-two/mine", "no.conf"], "a link to nothing is not sent"
 
 
 async def test_an_inline_topology_may_hold_secrets_and_settings_name_nodes_that_exist(tmp_path: Path) -> None:
@@ -271,12 +396,12 @@ async def test_an_inline_topology_may_hold_secrets_and_settings_name_nodes_that_
         "name": "two",
         "topology": {"nodes": {"a": {"kind": "linux", "image": "x:1", "env": {"PASSWORD": Secret("s3cret-word")}}}},
     }
-    wanted = await wanted_lab(ContainerlabSpec.model_validate({"topology": inline}), tmp_path)
+    wanted = await wanted_lab(ContainerlabSpec.model_validate({"topology": inline}), tmp_path, never)
     assert wanted.file == "topology.clab.yml"
     assert "s3cret-word" in with_management(wanted.source, Management("n"))
     with pytest.raises(SpecError, match="wait names the node 'b', which the topology does not have"):
         await wanted_lab(
-            ContainerlabSpec.model_validate({"topology": inline, "wait": [{"node": "b", "port": 22}]}), tmp_path
+            ContainerlabSpec.model_validate({"topology": inline, "wait": [{"node": "b", "port": 22}]}), tmp_path, never
         )
 
 

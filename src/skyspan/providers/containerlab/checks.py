@@ -13,7 +13,7 @@ from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.error import SpecError
 from skyspan.providers.containerlab import words
 from skyspan.providers.containerlab.reading import Path, Read
-from skyspan.providers.containerlab.topology import inherited, kind_of, link_of, nodes_of
+from skyspan.providers.containerlab.topology import inherited, kind_of, link_of, management_of, nodes_of
 from skyspan.providers.lab.management import INTERFACE_LENGTH
 
 _LAB = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
@@ -122,7 +122,7 @@ def _content(values: Mapping[str, Any]) -> Iterator[_Found]:
     for node, settings in nodes.items():
         yield from _node(node, settings or {}, section)
     yield from _links(section, nodes)
-    yield from _addresses(values.get("mgmt") or {}, nodes)
+    yield from _addresses(management_of(values), nodes)
 
 
 def _node(name: str, settings: Mapping[str, Any], section: Mapping[str, Any]) -> Iterator[_Found]:
@@ -142,10 +142,14 @@ def _node(name: str, settings: Mapping[str, Any], section: Mapping[str, Any]) ->
         )
     elif kind == "linux" and not inherited("image", settings, section):
         yield "no-image", path, f"node {name} has no image", ""
-    group = settings.get("group")
-    if group and section.get("groups") and group not in section["groups"]:
-        near = difflib.get_close_matches(str(group), list(section["groups"]), n=1)
-        yield "unknown-group", (*path, "group"), f"no group {group!r}", f"did you mean {near[0]!r}?" if near else ""
+    runtime = inherited("runtime", settings, section) or "docker"
+    if runtime != "docker":
+        yield (
+            "runtime",
+            path,
+            f"node {name} asks for the runtime {runtime}",
+            "labs run with Docker: leave `runtime` out",
+        )
 
 
 def _links(section: Mapping[str, Any], nodes: Mapping[str, Any]) -> Iterator[_Found]:

@@ -14,6 +14,7 @@ from skyspan.contracts.transport import Command, Effect, StopLadder
 from skyspan.model.address import StageAddress
 from skyspan.model.secret import Secret
 from skyspan.providers.containerlab.memory import Memory
+from skyspan.providers.containerlab.template import VARIABLES, Template
 from skyspan.providers.lab.containers import AS_ROOT
 from skyspan.providers.lab.management import mark
 
@@ -46,6 +47,11 @@ class Place:
         """Where the files are."""
         return f"{self.folder}/tree"
 
+    def made(self, file: str, lab: str) -> str:
+        """The folder that containerlab makes for the lab, beside its topology at `file` in the tree."""
+        folder = file.rpartition("/")[0]
+        return "/".join(part for part in (self.tree, folder, f"clab-{lab}") if part)
+
 
 def place_of(address: StageAddress) -> Place:
     """The place of that stage: the same every time."""
@@ -73,8 +79,38 @@ echo @containerlab; clab version --short 2>/dev/null || :; echo
 echo @docker; as_root docker version --format '{{.Server.Version}}' 2>&1 || :
 echo @parked; ls /run/netns 2>/dev/null | grep '^clab-park-' || :
 echo @missing
-for image in "$@"; do as_root docker image inspect --format . "$image" >/dev/null 2>&1 || echo "$image"; done
+images=
+while [ "$1" != -- ]; do images="$images $1"; shift; done
+shift
+# One call where all are there.
+as_root docker image inspect --format . $images >/dev/null 2>&1 || for image in $images; do
+  as_root docker image inspect --format . "$image" >/dev/null 2>&1 || echo "$image"
+done
+echo @bridges
+while [ "$1" != -- ]; do [ -d "/sys/class/net/$1/bridge" ] || echo "$1"; shift; done
+shift
+echo @others
+for name in "$@"; do
+  [ "$(as_root docker inspect --format '{{.State.Running}}' "$name" 2>&1)" = true ] || echo "$name"
+done
 """
+
+_RENDER = (
+    AS_ROOT
+    + r"""
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+base64 -d | tar -xf -
+inside='
+. ./environment
+export CLAB_VERSION_CHECK=disable
+exec containerlab deploy --dry-run -t "$1" ${2:+--vars "$2"} --export-rendered rendered
+'
+as_root sh -c "$inside" sh "topology/$1" "$2" >said 2>&1 || :
+if [ -s rendered ]; then cat rendered; else cat said >&2; exit 1; fi
+"""
+)
 
 _SHIP = r"""
 content=$1
@@ -91,7 +127,7 @@ base64 -d | as_root tee "$folder/new.tar" >/dev/null
 as_root tar -tf "$folder/new.tar" | as_root tee "$folder/files.new" >/dev/null
 if as_root test -e "$folder/files"; then
   as_root cat "$folder/files" | as_root grep -vxFf "$folder/files.new" | while IFS= read -r old; do
-    as_root rm -f "$tree/$old"
+    as_root rm -f "$tree/$old" 2>/dev/null || as_root rmdir "$tree/$old" 2>/dev/null || :
   done || :
 fi
 as_root mv "$folder/files.new" "$folder/files"
@@ -118,30 +154,44 @@ as_root nsenter -t "$pid" -n ip link delete "$2"
 
 _DEPLOY = r"""
 guard
-cd "$tree/$1"
-clab deploy -t "$2" --format json >/dev/null
+clab deploy -t "$tree/$1" --format json >/dev/null
 """
 
-_STOP = r"""
-grace=$1; cd "$tree/$2"; file=$3; shift 3
+_EACH = r"""
+verb=$1 grace=$2 file=$tree/$3; shift 3
 guard
 for node in "$@"; do printf '%s\n' "$node"; done |
-  as_root env CLAB_VERSION_CHECK=disable xargs -P 8 -n 1 containerlab stop -t "$file" --timeout "${grace}s" --node
+  as_root env CLAB_VERSION_CHECK=disable xargs -P 8 -n 1 containerlab "$verb" -t "$file" --timeout "${grace}s" --node
 """
 
 _SWEEP = r"""
-lab=$1 network=$2 file=$3 prefix=$4
+lab=$1 network=$2 file=$3 prefix=$4 bridge=$5; shift 5
 guard
-mine() {
-  look='{{.Names}} {{.Label "clab-topo-file"}}'
-  as_root docker ps -a --no-trunc --filter "label=containerlab=$lab" --format "$look" |
-    while read -r name path; do case $path in "$tree"/*) echo "$name";; esac; done
+unruled() {
+  for tool in iptables ip6tables; do
+    if command -v $tool >/dev/null; then
+      as_root $tool -S | grep -F 'set by containerlab' | grep -E -e "^-A [^ ]+ -[io] $1 " | sed 's/^-A/-D/' |
+        as_root xargs -r -L 1 $tool
+    fi
+  done
 }
-names=$(mine)
+every() {
+  look='{{.Names}} {{.Label "clab-topo-file"}}'
+  as_root docker ps -a --no-trunc --filter "label=containerlab=$lab" --format "$look"
+}
+mine() { while read -r name path; do case $path in "$tree"/*) echo "$name";; esac; done; }
+names=$(every | mine)
 if [ -n "$names" ] && as_root test -e "$tree/$file"; then
   clab destroy -t "$tree/$file" --cleanup || :
 fi
-for name in $(mine); do as_root docker rm -f "$name" >/dev/null; done
+others=$(every)
+left=$(printf '%s\n' "$others" | mine)
+if [ -n "$left" ]; then
+  for name in $left; do as_root docker rm -f "$name" >/dev/null; done
+  others=$(every)
+  left=$(printf '%s\n' "$others" | mine)
+fi
+if [ -n "$left" ]; then echo "containers are left: $left" >&2; exit 98; fi
 for name in $names; do
   for space in "$name" "clab-park-$name"; do
     if [ -e "/run/netns/$space" ] || [ -L "/run/netns/$space" ]; then
@@ -155,7 +205,6 @@ if [ -n "$prefix" ]; then
     if [ -L "$space" ] && ! [ -e "$space" ]; then as_root rm -f "$space"; fi
   done
 fi
-others=$(as_root docker ps -aq --filter "label=containerlab=$lab")
 if [ -z "$others" ]; then
   as_root rm -f "/etc/ssh/ssh_config.d/clab-$lab.conf"
   if grep -qxF "###### CLAB-$lab-START ######" /etc/hosts; then
@@ -176,8 +225,12 @@ if [ -n "$network" ]; then
     sleep "$pause"
   done
 fi
-left=$(mine)
-if [ -n "$left" ]; then echo "containers are left: $left" >&2; exit 98; fi
+# Rules for the network's bridge when no lab is in it any more, and for bridges of the host that nothing uses.
+others() { as_root docker ps -aq --filter label=containerlab --filter "network=$network"; }
+if [ -n "$bridge" ] && { ! [ -e "/sys/class/net/$bridge" ] || [ -z "$(others)" ]; }; then unruled "$bridge"; fi
+for other in "$@"; do
+  if [ -z "$(ls "/sys/class/net/$other/brif" 2>/dev/null)" ]; then unruled "$other"; fi
+done
 as_root rm -rf "$folder"
 as_root rmdir "${folder%/*}" "${folder%/*/*}" 2>/dev/null || :
 """
@@ -187,9 +240,18 @@ def _shell(script: str, place: Place, *arguments: str) -> tuple[str, ...]:
     return ("sh", "-euc", _BEGIN + script, "skyspan", place.folder, place.owner, *arguments)
 
 
-def survey_command(place: Place, images: Sequence[str]) -> Command:
-    """Look at what there is for the stage on its host: its folder, tools, parked nodes, images that are missing."""
-    return Command(_shell(_SURVEY, place, *images), timeout_s=TIMEOUT_S, effect=Effect.READ)
+def survey_command(place: Place, images: Sequence[str], bridges: Sequence[str], others: Sequence[str]) -> Command:
+    """Look at what there is for the stage on its host: its folder, tools, parked nodes, and which images, bridges of
+    the host and containers of others are not there."""
+    needs = (*images, "--", *bridges, "--", *others)
+    return Command(_shell(_SURVEY, place, *needs), timeout_s=TIMEOUT_S, effect=Effect.READ)
+
+
+def render_command(template: Template) -> Command:
+    """Have the host's containerlab render a Go template; nothing of it is left there, and no lab is looked at."""
+    argv = ("sh", "-euc", _RENDER, "skyspan", template.name, VARIABLES if template.variables else "")
+    text = Secret(base64.b64encode(template.archive()).decode())  # variables may be passwords
+    return Command(argv, stdin=text, timeout_s=TIMEOUT_S, effect=Effect.READ)
 
 
 def ship_command(place: Place, content: str, archive: bytes) -> Command:
@@ -215,22 +277,27 @@ def unlink_command(place: Place, container: str, interface: str) -> Command:
 
 def deploy_command(place: Place, file: str) -> Command:
     """Deploy the lab, or reconcile the one that runs. `file` is the topology's path in the tree."""
-    folder, _, name = file.rpartition("/")
     # Interrupted, containerlab leaves what it made so far; the next apply goes on from there.
-    return Command(_shell(_DEPLOY, place, folder or ".", name), timeout_s=DEPLOY_S, ladder=StopLadder(10.0, 5.0))
+    return Command(_shell(_DEPLOY, place, file), timeout_s=DEPLOY_S, ladder=StopLadder(10.0, 5.0))
 
 
 def stop_command(place: Place, file: str, nodes: Sequence[str], grace_s: float) -> Command:
     """Stop those nodes, their interfaces parked on the host."""
-    folder, _, name = file.rpartition("/")
-    arguments = (f"{max(1, round(grace_s))}", folder or ".", name, *nodes)
-    return Command(_shell(_STOP, place, *arguments), timeout_s=DEPLOY_S)
+    arguments = ("stop", f"{max(1, round(grace_s))}", file, *nodes)
+    return Command(_shell(_EACH, place, *arguments), timeout_s=DEPLOY_S)
 
 
-def sweep_command(place: Place, memory: Memory, prefix: str) -> Command:
+def start_command(place: Place, file: str, nodes: Sequence[str]) -> Command:
+    """Start nodes that were stopped so, with their interfaces and their commands."""
+    return Command(_shell(_EACH, place, "start", f"{TIMEOUT_S:g}", file, *nodes), timeout_s=DEPLOY_S)
+
+
+def sweep_command(place: Place, memory: Memory, prefix: str, bridges: Sequence[str]) -> Command:
     """Remove the lab and everything of the stage; fails when something is left. Containers' names begin with
-    `prefix`. The network goes when containerlab made it and nothing else is in it."""
-    arguments = (memory.lab, memory.management.network, memory.file, prefix)
+    `prefix`. The network goes when containerlab made it and nothing else is in it; of the host's own `bridges`,
+    containerlab's rules go."""
+    management = memory.management
+    arguments = (memory.lab, management.network, memory.file, prefix, management.bridge, *bridges)
     return Command(_shell(_SWEEP, place, *arguments), timeout_s=DEPLOY_S)
 
 

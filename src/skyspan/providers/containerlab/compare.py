@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from skyspan.model.change import Action, ResourceChange
 from skyspan.providers.containerlab.memory import Settled
 from skyspan.providers.containerlab.topology import Topology, link_name
-from skyspan.providers.containerlab.words import PLAIN_INTERFACES
+from skyspan.providers.containerlab.words import EXTERNAL, PLAIN_INTERFACES
 from skyspan.providers.lab.containers import Container
 from skyspan.providers.lab.topology import LabLink
 
@@ -65,6 +65,8 @@ def drift(
         if node.container:
             told = bool(node.exec) or node.name in instructed
             found += _node_drift(node.name, settled.get(node.name), containers.get(node.name), told)
+        elif node.kind == EXTERNAL and not (node.name in containers and containers[node.name].running):
+            found.append(ResourceChange(f"node {node.name}", Action.UPDATE, "the container, of others, does not run"))
     for link in topology.links:
         lost = [f"{node}:{name}" for node, name in link.ends if _is_lost(node, name, topology, settled, containers)]
         if lost:
@@ -112,7 +114,7 @@ def _is_lost(
     there when the node settled, so such a link is judged by its other end."""
     known = topology.node(node)
     container = containers.get(node)
-    if known is None or not known.container:
+    if known is None or not (known.container or known.kind == EXTERNAL):
         return False
     if known.kind not in PLAIN_INTERFACES and interface not in (settled[node].interfaces if node in settled else {}):
         return False

@@ -1,4 +1,4 @@
-"""The effects on a lab's host: look, survey, ship, mend, deploy, run commands in nodes, stop, sweep."""
+"""The effects on a lab's host: look, survey, render, ship, mend, deploy, run commands in nodes, stop, sweep."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from skyspan.model.secret import Secret
 from skyspan.providers.containerlab import commands
 from skyspan.providers.containerlab.commands import Place
 from skyspan.providers.containerlab.memory import Memory
+from skyspan.providers.containerlab.template import Template, rendered
+from skyspan.providers.containerlab.topology import Topology
 from skyspan.providers.lab.containers import (
     LAB_LABEL,
     NODE_LABEL,
@@ -29,6 +31,43 @@ from skyspan.providers.masking import mask_secrets
 
 _CONTAINERLAB, _DOCKER = (0, 79), (20, 10)
 _GET_CONTAINERLAB = "containerlab.dev/install says how; 0.79 or later reconciles a lab that runs"
+_GOES_ON = "what was made so far is kept: the next `up` goes on from there, `destroy` removes it"
+_MEANINGS: Sequence[tuple[str, str]] = (
+    (
+        r"(?i)caps.*operation not permitted",
+        "the host does not allow privileged containers: give the stage "
+        "`defaults: {privileged: false, cap-add: [NET_ADMIN, NET_RAW, SYS_ADMIN]}`",
+    ),
+    (
+        r"Pool overlaps|overlaps with",
+        "another network of the host has this subnet: give `mgmt` of the topology another, or leave it out",
+    ),
+    (
+        r"(?i)containers .* already exist|is already in use by container",
+        "a container of that name is there, made by somebody else: give the topology a `prefix`, or remove it there",
+    ),
+    (
+        r"[Ii]nterface .* already exists",
+        "the host has an interface of that name already: name another one, or delete it there (`ip link delete`)",
+    ),
+    (
+        r"operation not supported",
+        "the host's kernel does not have what a link needs (dummy, macvlan, vxlan): load its module there",
+    ),
+    (
+        r"Failed to pull image",
+        "the topology's `image-pull-policy` asks a registry: `IfNotPresent` takes the image that is there",
+    ),
+    (
+        r"requires API version",
+        "nodes of this kind need a newer Docker there: API 1.44 came with Docker 25",
+    ),
+    (
+        r"(?i)virtualization support|/dev/kvm",
+        "nodes of this kind are virtual machines in a container: the host needs /dev/kvm",
+    ),
+)
+"""What containerlab's words mostly mean, the first that fits."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _IN_NODE_S = 60.0
 
@@ -47,10 +86,11 @@ def where(host: str | None) -> str:
     return host or "this machine"
 
 
-async def look(host: str | None, ctx: ReadContext, lab: str = "") -> HostLook:
-    """The containers of that lab, or those of all labs with the host's networks and routes, in one command."""
+async def look(host: str | None, ctx: ReadContext, lab: str = "", others: Sequence[str] = ()) -> HostLook:
+    """The containers of that lab, or those of all labs with the host's networks and routes, and `others` by name, in
+    one command."""
     label = f"{LAB_LABEL}={lab}" if lab else LAB_LABEL
-    done = await ctx.places.reach(host).query(look_command(label, networks=not lab))
+    done = await ctx.places.reach(host).query(look_command(label, networks=not lab, names=others))
     return read_look(done, where(host))
 
 
@@ -62,6 +102,11 @@ def ours(seen: HostLook, place: Place, lab: str | None = None) -> dict[str, Cont
         if item.labels.get(TOPOLOGY_LABEL, "").startswith(f"{place.tree}/")
         and lab in (None, item.labels.get(LAB_LABEL))
     }
+
+
+def with_others(found: Mapping[str, Container], seen: HostLook, topology: Topology) -> dict[str, Container]:
+    """The same with the containers that nodes of the lab are, though others make them."""
+    return {**found, **{item.name: item for item in seen.containers if item.name in topology.others}}
 
 
 def refuse_taken(seen: HostLook, place: Place, lab: str, host: str | None) -> None:
@@ -76,10 +121,11 @@ def refuse_taken(seen: HostLook, place: Place, lab: str, host: str | None) -> No
             )
 
 
-async def survey(place: Place, host: str | None, images: Iterable[str], ctx: ReadContext) -> Survey:
+async def survey(place: Place, host: str | None, topology: Topology, ctx: ReadContext) -> Survey:
     """What there is for the stage. Raises ToolMissingError and its like for tools that cannot do, SpecError when the
-    stage's folder is another one's."""
-    done = await ctx.places.reach(host).query(commands.survey_command(place, sorted(set(images))))
+    stage's folder is another one's, or when something is not there that the lab is to be connected to."""
+    needs = (topology.images, topology.bridges, topology.others)
+    done = await ctx.places.reach(host).query(commands.survey_command(place, *needs))
     if not done.ok:
         raise docker_trouble(done, where(host), "looking at what the lab needs")
     found = commands.sections(done.text())
@@ -87,7 +133,30 @@ async def survey(place: Place, host: str | None, images: Iterable[str], ctx: Rea
     if owner not in ("", place.owner):
         raise SpecError(f"{place.folder} on {where(host)} belongs to {owner}", hint="rename the stage")
     _require(found, host)
+    for bridge in found["bridges"]:
+        hint = f"make it: ip link add {bridge} type bridge && ip link set {bridge} up"
+        raise SpecError(f"there is no bridge {bridge} on {where(host)}, which the lab is connected to", hint=hint)
+    for name in found["others"]:
+        hint = "containerlab does not make what is of kind ext-container: start it first, or in a stage that is needed"
+        raise SpecError(
+            f"the container {name}, which the lab is connected to, does not run on {where(host)}", hint=hint
+        )
     return Survey("".join(found["content"]), _parked(found["parked"]), tuple(found["missing"]))
+
+
+async def render(template: Template, host: str | None, ctx: ReadContext) -> str:
+    """The topology that containerlab makes of a Go template. Raises SpecError with its words when it cannot."""
+    done = await ctx.places.reach(host).query(commands.render_command(template))
+    text = rendered(done.text()) if done.ok else None
+    if text is not None:
+        return text
+    words = _last_lines(done)
+    if "containerlab: not found" in words or "command not found" in words:
+        raise ToolMissingError(f"there is no containerlab on {where(host)}", detail=words, hint=_GET_CONTAINERLAB)
+    if "failed to read topology file" in words.lower():
+        hint = "variables come from the files NAME_vars.* beside it, or from `vars`"
+        raise SpecError(f"the template {template.name} cannot be rendered", detail=words, hint=hint)
+    raise docker_trouble(Completed(done.exit_code, stderr=words.encode()), where(host), f"rendering {template.name}")
 
 
 async def ship(place: Place, host: str | None, content: str, archive: bytes, ctx: StageContext) -> None:
@@ -100,7 +169,11 @@ async def pull(host: str | None, images: Sequence[str], ctx: StageContext) -> No
     """Pull images, one after the other."""
     for image in images:
         ctx.report.line(f"pulling {image}")
-        await _run(commands.pull_command(image), host, f"pulling {image}", ctx)
+        done = await ctx.places.reach(host).run(commands.pull_command(image), ctx.report.output)
+        if not done.ok:
+            error = _failed(done, host, f"pulling {image}")
+            hint = "is its registry reached from there, and logged in to (`docker login`)? or name another by `images`"
+            raise type(error)(error.summary, detail=error.detail, hint=error.hint or hint)
 
 
 async def mend(
@@ -151,9 +224,22 @@ async def stop(
         await _run(commands.stop_command(place, file, nodes, grace_s), host, "stopping the lab", ctx)
 
 
-async def sweep(place: Place, memory: Memory, prefix: str, ctx: StageContext) -> None:
-    """Remove the lab and the stage's folder, and see that nothing is left."""
-    await _run(commands.sweep_command(place, memory, prefix), memory.host, "removing the lab", ctx)
+async def start(place: Place, host: str | None, file: str, nodes: Sequence[str], ctx: StageContext) -> None:
+    """Start nodes whose interfaces are parked, by the topology that is on the host."""
+    if nodes:
+        await _run(commands.start_command(place, file, nodes), host, "starting the lab", ctx)
+
+
+async def sweep(place: Place, memory: Memory, topology: Topology, ctx: StageContext) -> None:
+    """Remove the lab, which `topology` was applied to, and the stage's folder, and see that nothing is left."""
+    command = commands.sweep_command(place, memory, topology.prefix, topology.bridges)
+    await _run(command, memory.host, "removing the lab", ctx)
+
+
+def disowned(error: StageError) -> bool:
+    """Whether containerlab takes its own interface on the host for somebody else's: it marks them by another name,
+    which not every kernel has (links/ownership.go)."""
+    return "not containerlab-owned" in " ".join(error.detail.split())
 
 
 def lab_containers(containers: Mapping[str, Container]) -> dict[str, tuple[str, str]]:
@@ -208,21 +294,17 @@ def _failed(done: Completed, host: str | None, what: str) -> StageError:
     return docker_trouble(done, where(host), what)
 
 
+def _last_lines(done: Completed) -> str:
+    text = _COLOURS.sub("", (done.stderr or done.stdout).decode(errors="replace"))
+    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-12:])
+
+
 def _deploy_failed(done: Completed, host: str | None) -> StageError:
     """The tool's own last words, with what they mostly mean."""
-    text = _COLOURS.sub("", (done.stderr or done.stdout).decode(errors="replace"))
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    words = "\n".join(lines[-12:])
-    if "operation not permitted" in words and "cap" in words.lower():
-        hint = (
-            "the host does not allow privileged containers: give the stage "
-            "`defaults: {privileged: false, cap-add: [NET_ADMIN, NET_RAW, SYS_ADMIN]}`"
-        )
-    elif "Pool overlaps" in words or "overlaps with" in words:
-        hint = "another network of the host has this subnet: give `mgmt` of the topology another, or leave it out"
-    elif "no space left on device" in words.lower():
+    words = _last_lines(done)
+    if "no space left on device" in words.lower():
         return docker_trouble(Completed(done.exit_code, stderr=words.encode()), where(host), "deploying the lab")
-    else:
-        hint = "what was made so far is kept: the next `up` goes on from there, `destroy` removes it"
+    told = " ".join(words.split())
+    hint = next((hint for pattern, hint in _MEANINGS if re.search(pattern, told)), _GOES_ON)
     ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
     return ToolFailedError(f"containerlab deploy on {where(host)} {ended}", detail=words, hint=hint)

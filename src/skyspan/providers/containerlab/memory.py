@@ -24,10 +24,18 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendered:
+    """What containerlab made of a Go template; `mark` tells what it was rendered from."""
+
+    mark: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Written before the host is touched. `topology` is the text that reached the host last, `file` its path in the
     tree there, `content` tells the files. `applied` is the digest of the settings of the last apply that came to its
-    end; empty while one goes on or was cut off."""
+    end; empty while one goes on or was cut off. `rendered` is there for a topology that is a Go template."""
 
     host: str | None
     lab: str
@@ -38,6 +46,7 @@ class Memory:
     applied: str = ""
     stopped: bool = False
     settled: Mapping[str, Settled] = field(default_factory=dict)
+    rendered: Rendered | None = None
 
 
 async def recall(kept: Kept) -> Memory | None:
@@ -48,6 +57,7 @@ async def recall(kept: Kept) -> Memory | None:
     record = json.loads(data)
     record["management"] = Management(**record["management"])
     record["settled"] = {name: Settled(**item) for name, item in record["settled"].items()}
+    record["rendered"] = Rendered(**record["rendered"]) if record.get("rendered") else None
     return Memory(**record)
 
 

@@ -3,6 +3,7 @@ rest."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -21,7 +22,10 @@ from skyspan.providers.containerlab.observation import observation
 from skyspan.providers.containerlab.render import with_management
 from skyspan.providers.containerlab.repair import Sight, due, mending, settled_of
 from skyspan.providers.containerlab.spec import ContainerlabSpec
+from skyspan.providers.containerlab.template import Template, literal
+from skyspan.providers.containerlab.topology import spelled_out
 from skyspan.providers.containerlab.wanted import (
+    Renderer,
     Wanted,
     findings,
     missing_image,
@@ -31,6 +35,7 @@ from skyspan.providers.containerlab.wanted import (
     wanted_lab,
 )
 from skyspan.providers.lab.containers import Container, HostLook
+from skyspan.providers.lab.topology import Management
 from skyspan.providers.lab.waiting import until_ready
 from skyspan.providers.masking import mask_secrets
 
@@ -42,7 +47,6 @@ class _Work:
     wanted: Wanted
     place: Place
     memory: Memory
-    text: str
 
 
 class ContainerlabProvider:
@@ -72,17 +76,24 @@ class ContainerlabProvider:
         if memory is None:
             return Observation.absent("it has not been made yet")
         place = place_of(ctx.address)
-        seen = await hosts.look(memory.host, ctx, memory.lab)
+        topology = parsed(memory.topology)
+        seen = await hosts.look(memory.host, ctx, memory.lab, topology.others)
         found = hosts.ours(seen, place, memory.lab)
         if not found:
             return Observation.absent("none of its containers is there")
         changed = await _changed_files(spec, memory, ctx)
         host = ctx.hosts.get(memory.host) if memory.host else None
-        return observation(parsed(memory.topology), memory, found, host, spec.exec, changed)
+        return observation(topology, memory, hosts.with_others(found, seen, topology), host, spec.exec, changed)
 
     async def plan(self, spec: ContainerlabSpec, seen: Observation, ctx: ReadContext) -> Change:
-        wanted = await wanted_lab(spec, ctx.folder)
+        try:
+            return await self._plan(spec, seen, ctx)
+        except StageError as error:
+            raise _without_secrets(error, spec) from error
+
+    async def _plan(self, spec: ContainerlabSpec, seen: Observation, ctx: ReadContext) -> Change:
         memory = await recall(ctx.kept)
+        wanted = await wanted_lab(spec, ctx.folder, _renderer(spec, memory, ctx))
         place = place_of(ctx.address)
         settings = _settings(spec, wanted)
         if memory is not None and memory.applied == settings and seen.exists and seen.healthy and not seen.drifted:
@@ -90,7 +101,7 @@ class ContainerlabProvider:
         look = await hosts.look(spec.host, ctx)
         hosts.refuse_taken(look, place, wanted.topology.name, spec.host)
         if memory is None or not seen.exists:
-            await _management(spec, wanted, look, memory, ctx)
+            _management(spec, wanted, look, memory, ctx)
             return _change(Action.CREATE, seen.reason, compare.creation(wanted.topology), seen, spec)
         before = parsed(memory.topology)
         moved = _moved(spec, wanted, memory)
@@ -104,18 +115,10 @@ class ContainerlabProvider:
         return _change(Action.UPDATE, reason, tuple(listed), seen, spec)
 
     async def apply(self, spec: ContainerlabSpec, change: Change, ctx: StageContext) -> Observation:
-        wanted = await wanted_lab(spec, ctx.folder)
-        place = place_of(ctx.address)
         try:
-            return await self._apply(spec, wanted, place, ctx)
+            return await self._apply(spec, ctx)
         except StageError as error:
-            secrets = secrets_of(spec)
-            raise type(error)(
-                mask_secrets(error.summary, secrets),
-                detail=mask_secrets(error.detail, secrets),
-                hint=mask_secrets(error.hint, secrets),
-                retry=error.retry,
-            ) from error
+            raise _without_secrets(error, spec) from error
 
     async def destroy(self, spec: ContainerlabSpec, ctx: StageContext) -> None:
         memory = await recall(ctx.kept)
@@ -134,36 +137,49 @@ class ContainerlabProvider:
         await remember(ctx.kept, replace(memory, stopped=True))
         await hosts.stop(place_of(ctx.address), memory.host, memory.file, nodes, spec.stop_within, ctx)
 
-    async def _apply(self, spec: ContainerlabSpec, wanted: Wanted, place: Place, ctx: StageContext) -> Observation:
+    async def _apply(self, spec: ContainerlabSpec, ctx: StageContext) -> Observation:
         before = await recall(ctx.kept)
-        if before is not None and _moved(spec, wanted, before):
-            ctx.report.line(f"removing the lab {before.lab}: {_moved(spec, wanted, before)}")
+        wanted = await wanted_lab(spec, ctx.folder, _renderer(spec, before, ctx))
+        place = place_of(ctx.address)
+        if before is not None and (why := _moved(spec, wanted, before)):
+            ctx.report.line(f"removing the lab {before.lab}: {why}")
             await _remove(before, place, ctx)
             await forget(ctx.kept)
             before = None
-        look = await hosts.look(spec.host, ctx)
+        look = await hosts.look(spec.host, ctx, others=wanted.topology.others)
         hosts.refuse_taken(look, place, wanted.topology.name, spec.host)
-        management = await _management(spec, wanted, look, before, ctx)
+        management = _management(spec, wanted, look, before, ctx)
         text = with_management(wanted.source, management)
-        survey = await hosts.survey(place, spec.host, wanted.images, ctx)
+        survey = await hosts.survey(place, spec.host, wanted.topology, ctx)
         if survey.missing and not spec.pull:
             raise missing_image(wanted.topology, survey.missing, hosts.where(spec.host))
-        settled = before.settled if before else {}
         memory = Memory(
-            spec.host, wanted.topology.name, text, wanted.file, wanted.content(text), management, settled=settled
+            spec.host,
+            wanted.topology.name,
+            text,
+            wanted.file,
+            wanted.content(text),
+            management,
+            settled=before.settled if before else {},
+            rendered=wanted.rendered,
         )
         # Before the host is touched, so that destroy knows where to look; until its end nothing counts as applied.
         if memory != before:
             await remember(ctx.kept, memory)
         await hosts.pull(spec.host, survey.missing, ctx)
+        parked = [node for node, item in hosts.ours(look, place, memory.lab).items() if item.name in survey.parked]
+        if before is not None and parked and (not before.applied or before.content != memory.content):
+            # containerlab reconciles what is stopped with the topology that it was stopped with, and no other.
+            await hosts.start(place, spec.host, before.file, parked, ctx)
+            look = await hosts.look(spec.host, ctx, others=wanted.topology.others)
         if survey.content != memory.content:
-            archive = wanted.shipment.archive(wanted.file, text)
+            archive = wanted.shipment.archive(wanted.file, literal(text))
             await hosts.ship(place, spec.host, memory.content, archive, ctx)
-        work = _Work(wanted, place, memory, text)
+        work = _Work(wanted, place, memory)
         seen = await self._reconcile(spec, work, before, look, survey.parked, ctx)
         if spec.wait:
             await until_ready(spec.wait, hosts.lab_containers(seen), ctx.places.reach(spec.host), ctx)
-            seen = hosts.ours(await hosts.look(spec.host, ctx, memory.lab), place, memory.lab)
+            seen = await self._nodes(spec, work, ctx)
         done = replace(
             memory, applied=_settings(spec, wanted), settled=settled_of(seen, wanted.shipment.nodes), stopped=False
         )
@@ -183,21 +199,56 @@ class ContainerlabProvider:
         """Mend what containerlab refuses to go on beside, let it reconcile, run what has to be run again; what is there
         then, by node."""
         memory, place = work.memory, work.place
-        found = hosts.ours(look, place, memory.lab)
+        topology = work.wanted.topology
+        own = hosts.ours(look, place, memory.lab)
+        found = hosts.with_others(own, look, topology)
         unsure = before is not None and before.content != memory.content
-        mend = mending(found, memory.settled, work.wanted.shipment.nodes, parked, unsure=unsure)
+        mend = mending(own, memory.settled, work.wanted.shipment.nodes, parked, unsure=unsure)
         await hosts.mend(place, spec.host, mend.removed, mend.started, ctx)
         if before is not None:
-            changed = compare.changed_links(parsed(before.topology), work.wanted.topology)
+            changed = compare.changed_links(parsed(before.topology), topology)
             await hosts.unlink(place, spec.host, changed, found, ctx)
-        await hosts.deploy(place, spec.host, memory.file, ctx)
-        seen = hosts.ours(await hosts.look(spec.host, ctx, memory.lab), place, memory.lab)
+        await self._deploy(spec, work, found, ctx)
+        seen = await self._nodes(spec, work, ctx)
         sight = Sight({node: item for node, item in found.items() if item.name not in mend.removed}, seen, parked)
         secrets = secrets_of(spec)
-        commands = tuple(due(work.wanted.topology, plain_exec(spec), memory.settled, sight))
-        for node, argv in commands:
+        commands = tuple(due(topology, plain_exec(spec), memory.settled, sight))
+        folder = place.made(memory.file, memory.lab)
+        for node, line in commands:
+            argv = shlex.split(spelled_out(line, node, folder))
             await hosts.run_in_node(spec.host, seen[node].name, argv, secrets, ctx)
-        return hosts.ours(await hosts.look(spec.host, ctx, memory.lab), place, memory.lab) if commands else seen
+        # What is waited for is looked at after it.
+        return await self._nodes(spec, work, ctx) if commands and not spec.wait else seen
+
+    async def _deploy(
+        self, spec: ContainerlabSpec, work: _Work, found: Mapping[str, Container], ctx: StageContext
+    ) -> None:
+        place, file, topology = work.place, work.memory.file, work.wanted.topology
+        try:
+            await hosts.deploy(place, spec.host, file, ctx)
+        except StageError as error:
+            if not hosts.disowned(error):
+                raise
+            ctx.report.line("making links to the host anew: containerlab does not know them again")
+            await hosts.unlink(place, spec.host, [link for link in topology.links if link.kind != "veth"], found, ctx)
+            await hosts.deploy(place, spec.host, file, ctx)
+
+    async def _nodes(self, spec: ContainerlabSpec, work: _Work, ctx: ReadContext) -> dict[str, Container]:
+        """What there is by node now."""
+        topology, lab = work.wanted.topology, work.memory.lab
+        seen = await hosts.look(spec.host, ctx, lab, topology.others)
+        return hosts.with_others(hosts.ours(seen, work.place, lab), seen, topology)
+
+
+def _without_secrets(error: StageError, spec: ContainerlabSpec) -> StageError:
+    """The same error; a line of the topology, or a tool's word, may hold what the settings hide."""
+    secrets = secrets_of(spec)
+    return type(error)(
+        mask_secrets(error.summary, secrets),
+        detail=mask_secrets(error.detail, secrets),
+        hint=mask_secrets(error.hint, secrets),
+        retry=error.retry,
+    )
 
 
 def _settings(spec: ContainerlabSpec, wanted: Wanted) -> str:
@@ -215,12 +266,24 @@ def _moved(spec: ContainerlabSpec, wanted: Wanted, memory: Memory) -> str:
     given = {key: value for key, value in after.items() if value not in (None, "")}
     if any(before.get(key) != value for key, value in given.items()):
         return "its management network changes"
+    if wanted.topology.sharing:
+        return f"containerlab changes no lab in which a node ({wanted.topology.sharing}) shares another one's network"
     return ""
 
 
-async def _management(
+def _renderer(spec: ContainerlabSpec, memory: Memory | None, ctx: ReadContext) -> Renderer:
+    """Has the lab's host render a template, when it is not the one that was rendered there last."""
+
+    async def render(template: Template) -> str:
+        kept = memory.rendered if memory is not None and memory.host == spec.host else None
+        return kept.text if kept and kept.mark == template.mark else await hosts.render(template, spec.host, ctx)
+
+    return render
+
+
+def _management(
     spec: ContainerlabSpec, wanted: Wanted, look: HostLook, memory: Memory | None, ctx: ReadContext
-) -> Any:
+) -> Management:
     management = choose_management(
         wanted.topology, look, memory.management if memory else None, spec.pool, str(ctx.address)
     )
@@ -231,7 +294,7 @@ async def _management(
 async def _changed_files(spec: ContainerlabSpec, memory: Memory, ctx: ReadContext) -> tuple[ResourceChange, ...]:
     """Nodes whose files, or whose topology, are no longer what was applied, though the settings are the same."""
     try:
-        wanted = await wanted_lab(spec, ctx.folder)
+        wanted = await wanted_lab(spec, ctx.folder, _renderer(spec, memory, ctx))
     except SpecError:
         return ()
     if not memory.applied or memory.applied == _settings(spec, wanted) or _moved(spec, wanted, memory):
@@ -240,7 +303,7 @@ async def _changed_files(spec: ContainerlabSpec, memory: Memory, ctx: ReadContex
 
 
 async def _remove(memory: Memory, place: Place, ctx: StageContext) -> None:
-    await hosts.sweep(place, memory, parsed(memory.topology).prefix, ctx)
+    await hosts.sweep(place, memory, parsed(memory.topology), ctx)
 
 
 def _change(

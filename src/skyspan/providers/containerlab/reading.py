@@ -21,7 +21,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _NULL = "tag:yaml.org,2002:null"
 _VARIABLE = re.compile(
-    r"(?<!\$)\$(?:(?P<bare>[A-Za-z_]\w*)|\{(?P<name>[A-Za-z_]\w*)(?:(?P<sign>:?[-=])(?P<default>[^}]*))?\})"
+    r"\$\$|\$(?:(?P<bare>(?!\d|_\b)\w+)"
+    r"|\{(?P<name>(?!\d)\w+)(?:(?P<sign>:?[-=+])(?P<default>[^}\n]*))?\})"
 )
 
 
@@ -48,14 +49,10 @@ class Read:
         return lines[where.line - 1] if 0 < where.line <= len(lines) else ""
 
 
-def read(text: str, file: str, env: Mapping[str, str]) -> Read:
-    """Read a topology, `env` put in for its variables; raises SpecError with the place."""
-    if "{{" in text:
-        raise SpecError(
-            f"{file} is a Go template, which only containerlab can render",
-            hint=f"render it once: containerlab deploy --dry-run -t {file} --export-rendered rendered.clab.yml",
-        )
-    text = expand(text, env)
+def read(text: str, file: str, env: Mapping[str, str] | None = None) -> Read:
+    """Read a topology, `env` put in for its variables (None: they are in it already, a `$` is one); raises SpecError
+    with the place."""
+    text = text.replace("$", "$$") if env is None else expand(text, env)
     try:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
@@ -71,15 +68,23 @@ def read(text: str, file: str, env: Mapping[str, str]) -> Read:
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
-    """Put in variables as containerlab does: `$A`, `${A}`, `${A:-default}`, `${A:=default}`; one that is not set and
-    has no default stays as it is (core/file.go)."""
+    """Put in variables as containerlab does (core/file.go, hellt/envsubst): `$A`, `${A}`, `${A:-default}`,
+    `${A:=default}`, `${A:+other}`; one that is not set, or empty, and has no default stays as it is.
+
+    The text goes through the same once more on the host: a `$` of a value is doubled, as `$$` stands for one.
+    """
 
     def put_in(found: re.Match[str]) -> str:
-        value = env.get(found["bare"] or found["name"])
-        sign = found["sign"]
-        if value is None or (value == "" and sign is not None and sign.startswith(":")):
-            return found["default"] if sign is not None else found[0]
-        return value
+        name, sign = found["bare"] or found["name"], found["sign"] or ""
+        if not name:
+            return found[0]
+        value = env.get(name)
+        if "+" in sign and value is not None:
+            return expand(found["default"], env)
+        if value:
+            return value.replace("$", "$$")
+        default = bool(sign) and "+" not in sign and (value is None or ":" in sign)
+        return expand(found["default"], env) if default else found[0]
 
     return _VARIABLE.sub(put_in, text)
 
@@ -131,7 +136,7 @@ def _value(node: yaml.Node, path: Path, marks: dict[Path, tuple[int, int]], doub
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*path, index), marks, doubled) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return None if node.tag == _NULL else node.value
+        return None if node.tag == _NULL else node.value.replace("$$", "$")
     found: dict[str, Any] = {}
     merged: dict[str, Any] = {}
     for key, item in node.value:

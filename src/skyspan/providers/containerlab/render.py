@@ -47,7 +47,7 @@ def with_management(topology: Read, management: Management) -> str:
         ("ipv4-subnet", management.ipv4),
         ("ipv6-subnet", management.ipv6),
     ):
-        if value and get(section, key) is None:
+        if value and get(section, key) is None and get(section, key.replace("-", "_")) is None:
             put(section, key, text_node(value))
     return write(topology.root)
 

@@ -9,12 +9,12 @@ refuses to go on beside a container that ended by itself, and does not know that
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from skyspan.providers.containerlab.memory import Settled
 from skyspan.providers.containerlab.topology import Topology
+from skyspan.providers.containerlab.words import EXTERNAL
 from skyspan.providers.lab.containers import Container
 
 _ROUTE = re.compile(r"(?<![\w/-])ip\s+(?:-\w+\s+)*r(?:oute)?\s+(?:add|append|change|replace)\b")
@@ -61,8 +61,8 @@ class Sight:
 
 def due(
     topology: Topology, extra: Mapping[str, tuple[str, ...]], settled: Mapping[str, Settled], seen: Sight
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """By node, the commands that have to be run now, each split into words.
+) -> Iterator[tuple[str, str]]:
+    """By node, the commands that have to be run now.
 
     A node that containerlab made or started just now has had the topology's own; one that was restarted otherwise, or
     of which an earlier attempt saw no end, gets all; one of which only an interface was made anew gets those that name
@@ -79,10 +79,12 @@ def due(
             commands: tuple[str, ...] = tuple(line for line in (*own, *more) if _names(line, anew))
         elif before is None or before.id != container.id or before.name in seen.parked:
             commands = more
+        elif known is None and node.kind == EXTERNAL:
+            commands = more  # containerlab has run the others when it made the lab
         else:
             commands = (*own, *more)
         for line in commands:
-            yield node.name, tuple(shlex.split(line))
+            yield node.name, line
 
 
 def settled_of(containers: Mapping[str, Container], files: Mapping[str, str]) -> dict[str, Settled]:

@@ -28,6 +28,9 @@ class ContainerlabSpec(Spec):
     """Settings put into the topology's `defaults`, such as `privileged: false` with `cap-add`."""
     env: Mapping[str, str | Secret] = {}
     """Values for the variables of the topology (`${IMAGE:=frr:8}`)."""
+    vars: str | Mapping[str, Any] | None = None
+    """For a topology that is a Go template: its variables, or a file with them, relative to the composition's folder;
+    default: the files `NAME_vars.yml` (or `.yaml`, `.json`) beside the template, as containerlab has it."""
     files: tuple[str, ...] = ()
     """More files and folders that the lab needs on the host, relative to the topology's folder. What the topology
     itself names relatively (binds, startup-config, license, env-files) is sent without being listed."""

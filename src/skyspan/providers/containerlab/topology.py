@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skyspan.model.value import digest
-from skyspan.providers.containerlab.words import OUTSIDE, WITHOUT_CONTAINER
+from skyspan.providers.containerlab.words import EXTERNAL, FORMER_WORDS, OUTSIDE, WITHOUT_CONTAINER
 from skyspan.providers.lab.topology import LabLink
 
 _WEB = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -58,6 +58,27 @@ class Topology:
         """The node of that name."""
         return next((node for node in self.nodes if node.name == name), None)
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images of its nodes, those without a container left out."""
+        return tuple(sorted({node.image for node in self.nodes if node.container and node.image}))
+
+    @property
+    def bridges(self) -> tuple[str, ...]:
+        """Linux bridges of the host that it is connected to."""
+        return tuple(item.name for item in self.nodes if item.kind == "bridge" and item.network_mode in ("", "host"))
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Containers of others that it is connected to."""
+        return tuple(item.name for item in self.nodes if item.kind == EXTERNAL)
+
+    @property
+    def sharing(self) -> str:
+        """The first node that is in another container's network; containerlab reconciles no lab that has one
+        (core/apply.go, checkUnsupportedApplyNodes). Empty when there is none."""
+        return next((node.name for node in self.nodes if node.network_mode.startswith("container:")), "")
+
 
 def link_name(link: LabLink) -> str:
     """A link in words: `r1:eth1 -- r2:eth1`."""
@@ -73,7 +94,30 @@ def topology_of(values: Mapping[str, Any]) -> Topology:
     raw = section.get("links") or []
     links = tuple(link_of(item) for item in raw)
     wires = {link_name(link): digest(item) for link, item in zip(links, raw, strict=True)}
-    return Topology(name, prefix, nodes, links, wires, values.get("mgmt") or {})
+    return Topology(name, prefix, nodes, links, wires, management_of(values))
+
+
+def spelled_out(text: str, node: str, folder: str) -> str:
+    """A command of `node` with containerlab's words for its place in it (core/config.go, magicVarReplacer); `folder` is
+    what containerlab makes beside the topology."""
+    words = {
+        "__clabDir__": folder,
+        "__clabLabName__": folder.rpartition("/")[2],
+        "__clabNodeDir__": f"{folder}/{node}",
+        "__clabNodeName__": node,
+    }
+    for word, meaning in words.items():
+        text = text.replace(word, meaning)
+    return text
+
+
+def management_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `mgmt`, its former words in today's (types/types.go, MgmtNet)."""
+    found = dict(values.get("mgmt") or {})
+    for former, word in FORMER_WORDS.items():
+        given = found.pop(former, None)
+        found[word] = found.get(word) or given
+    return {word: value for word, value in found.items() if value is not None}
 
 
 def nodes_of(section: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -83,20 +127,28 @@ def nodes_of(section: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def levels(settings: Mapping[str, Any], section: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """What a node's settings come from, the strongest first, each with its place in the topology."""
-    found: list[tuple[str, Mapping[str, Any]]] = [("nodes", settings)]
     defaults = section.get("defaults") or {}
-    group = settings.get("group") or defaults.get("group")
-    if group:
-        found.append(("groups", (section.get("groups") or {}).get(group) or {}))
-    kind = next((level["kind"] for _, level in found if level.get("kind")), defaults.get("kind"))
-    if kind:
-        found.append(("kinds", (section.get("kinds") or {}).get(kind) or {}))
-    return [*found, ("defaults", defaults)]
+    kind = _kind(settings, section)
+    group = settings.get("group") or _named("kinds", kind, section).get("group") or defaults.get("group")
+    named = (("groups", group), ("kinds", kind))
+    return [("nodes", settings), *((part, _named(part, name, section)) for part, name in named), ("defaults", defaults)]
 
 
 def kind_of(settings: Mapping[str, Any], section: Mapping[str, Any]) -> str:
-    """The kind of a node with those settings; empty when none is given."""
-    return str(next((level["kind"] for _, level in levels(settings, section) if level.get("kind")), ""))
+    """The kind of a node with those settings, in small letters; empty when none is given."""
+    return str(_kind(settings, section)).lower()
+
+
+def _kind(settings: Mapping[str, Any], section: Mapping[str, Any]) -> Any:
+    """The kind as it is written, which is how `kinds` has it (types/topology.go, GetNodeKind)."""
+    defaults = section.get("defaults") or {}
+    groups = (_named("groups", level.get("group"), section) for level in (settings, defaults))
+    return next((level["kind"] for level in (settings, *groups, defaults) if level.get("kind")), "")
+
+
+def _named(part: str, name: Any, section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of that name in `kinds` or `groups`; none for a name that is not there, which is only a label."""
+    return (section.get(part) or {}).get(name) or {}
 
 
 def inherited(key: str, settings: Mapping[str, Any], section: Mapping[str, Any]) -> Any:
@@ -157,7 +209,8 @@ def _files(name: str, sources: list[tuple[str, Mapping[str, Any]]]) -> Iterator[
     for _, level in sources:
         for setting, text in _paths(level):
             path = text.replace("__clabNodeName__", name)
-            foreign = path.startswith(("/", "~")) or _WEB.match(path) or "__clab" in path
+            # A variable that is still there is one of the host's, where containerlab puts it in.
+            foreign = path.startswith(("/", "~", "$")) or _WEB.match(path) or "__clab" in path
             if path and "\n" not in path and not foreign:
                 yield Named(path, setting)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -15,10 +15,13 @@ from skyspan.model.error import SpecError
 from skyspan.model.secret import Secret
 from skyspan.model.value import digest, revealed, secrets_in
 from skyspan.providers.containerlab.checks import check, problems
+from skyspan.providers.containerlab.gitwords import named_by_git
+from skyspan.providers.containerlab.memory import Rendered
 from skyspan.providers.containerlab.reading import Read, read
 from skyspan.providers.containerlab.render import overridden
 from skyspan.providers.containerlab.shipping import Shipment, gather
 from skyspan.providers.containerlab.spec import ContainerlabSpec
+from skyspan.providers.containerlab.template import Template, is_template, template_of
 from skyspan.providers.containerlab.topology import Topology, topology_of
 
 _INLINE = "topology"
@@ -29,26 +32,31 @@ _OPEN = frozenset({"no-image", "no-kind", "no-name", "no-nodes"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The lab as it is to be. `source` is what is rendered for the host; `file` is its path in the tree there."""
+    """The lab as it is to be. `source` is what is written for the host; `file` is its path in the tree there.
+    `rendered` is what a Go template was rendered to."""
 
     topology: Topology
     source: Read
     shipment: Shipment
     file: str
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        """The images of its nodes, those without a container left out."""
-        return tuple(sorted({node.image for node in self.topology.nodes if node.container and node.image}))
+    rendered: Rendered | None = None
 
     def content(self, text: str) -> str:
         """What tells one shipment, the topology `text` with it, from another."""
         return digest([self.file, text, self.shipment.content])
 
 
-async def wanted_lab(spec: ContainerlabSpec, folder: Path) -> Wanted:
+Renderer: TypeAlias = Callable[[Template], Awaitable[str]]
+"""Has a Go template rendered: what it makes of it, or raises SpecError."""
+
+
+async def wanted_lab(spec: ContainerlabSpec, folder: Path, render: Renderer) -> Wanted:
     """Read everything that the settings name below the composition's folder; raises SpecError with all findings."""
-    return await asyncio.to_thread(_wanted, spec, folder)
+    source = await asyncio.to_thread(_source, spec, folder)
+    if not isinstance(source, Template):
+        return await asyncio.to_thread(_wanted, spec, folder, source, None)
+    made = Rendered(source.mark, await render(source))
+    return await asyncio.to_thread(_wanted, spec, folder, read(made.text, f"{spec.topology} (rendered)"), made)
 
 
 def findings(topology: Any, env: Mapping[str, Any], folder: Path) -> list[Diagnostic]:
@@ -59,7 +67,9 @@ def findings(topology: Any, env: Mapping[str, Any], folder: Path) -> list[Diagno
     if not path.is_file():
         return [Diagnostic("missing-file", f"there is no file {topology!r}", Position(topology))]
     try:
-        found = list(problems(read(path.read_text(), topology, _revealed(env))))
+        text = path.read_text()
+        # What a template comes to is known on the lab's host only.
+        found = [] if is_template(text) else list(problems(read(text, topology, _revealed(env))))
     except SpecError as error:
         return [Diagnostic("topology", error.summary, Position(topology), hint=error.hint)]
     except (OSError, UnicodeDecodeError) as error:
@@ -74,7 +84,7 @@ def parsed(text: str) -> Topology:
 
 def secrets_of(spec: ContainerlabSpec) -> frozenset[Secret]:
     """Every secret among the settings."""
-    return secrets_in([spec.topology, spec.env, spec.defaults, spec.exec])
+    return secrets_in([spec.topology, spec.env, spec.vars, spec.defaults, spec.exec])
 
 
 def plain_exec(spec: ContainerlabSpec) -> Mapping[str, tuple[str, ...]]:
@@ -94,28 +104,34 @@ def missing_image(topology: Topology, missing: tuple[str, ...], host: str) -> Sp
     )
 
 
-def _wanted(spec: ContainerlabSpec, folder: Path) -> Wanted:
+def _source(spec: ContainerlabSpec, folder: Path) -> Read | Template:
     env = _revealed(spec.env)
-    if isinstance(spec.topology, str):
-        path = folder / spec.topology
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            hint = "the path is relative to the composition's folder"
-            raise SpecError(f"no topology {spec.topology!r}: {error}", hint=hint) from error
-        source, base, name = read(text, spec.topology, env), path.parent, path.name
-    else:
-        text = yaml.safe_dump(revealed(dict(spec.topology)), sort_keys=False)
-        source, base, name = read(text, _INLINE, env), folder, "topology.clab.yml"
+    if not isinstance(spec.topology, str):
+        source = read(yaml.safe_dump(revealed(dict(spec.topology)), sort_keys=False), _INLINE, env)
         # Its lines are nobody's file: findings name what is wrong, not where.
-        source = Read(source.file, "", source.root, source.values, {}, source.doubled)
+        return Read(source.file, "", source.root, source.values, {}, source.doubled)
+    path = folder / spec.topology
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "the path is relative to the composition's folder"
+        raise SpecError(f"no topology {spec.topology!r}: {error}", hint=hint) from error
+    if is_template(text):
+        variables = folder / spec.vars if isinstance(spec.vars, str) else spec.vars
+        return template_of(path, text, variables if isinstance(variables, Path) else revealed(variables), env)
+    return read(text, spec.topology, env)
+
+
+def _wanted(spec: ContainerlabSpec, folder: Path, source: Read, rendered: Rendered | None) -> Wanted:
+    path = folder / (spec.topology if isinstance(spec.topology, str) else "topology.clab.yml")
     check(source)
-    source = overridden(source, spec.name, spec.images, revealed(dict(spec.defaults)))
+    name = spec.name or named_by_git(source.values.get("name"), path.parent)
+    source = overridden(source, name, spec.images, revealed(dict(spec.defaults)))
     check(source)
     topology = topology_of(source.values)
     _check_names(spec, topology)
-    shipment = gather(topology, base, spec.files, source.file)
-    return Wanted(topology, source, shipment, str(PurePosixPath(shipment.folder) / name))
+    shipment = gather(topology, path.parent, spec.files, source.file)
+    return Wanted(topology, source, shipment, str(PurePosixPath(shipment.folder) / path.name), rendered)
 
 
 def _revealed(env: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,9 @@ MANAGEMENT_KEYS = frozenset(
         *("mtu", "external-access", "skip-when-unused", "driver-opts", "ipv4_subnet", "ipv6_subnet"),
     }
 )
+FORMER_WORDS: Mapping[str, str] = MappingProxyType({"ipv4_subnet": "ipv4-subnet", "ipv6_subnet": "ipv6-subnet"})
+"""Keys of `mgmt` that are still read, with what they are called now."""
+
 NODE_KEYS = frozenset(
     {
         *("aliases", "auto-remove", "binds", "cap-add", "certificate", "cgroup-parent", "cgroupns-mode", "cmd"),
@@ -21,7 +24,7 @@ NODE_KEYS = frozenset(
         *("image-pull-policy", "kind", "labels", "license", "link-apply-mode", "memory", "mgmt-ipv4", "mgmt-ipv6"),
         *("network-mode", "pid-mode", "ports", "position", "privileged", "restart-policy", "runtime"),
         *("security-opts", "shm-size", "stages", "startup-config", "startup-delay", "suppress-startup-config"),
-        *("sysctls", "tmpfs", "type", "user", "volumes"),
+        *("sysctls", "tmpfs", "type", "user", "volumes", "username", "password"),
     }
 )
 LINK_KEYS = frozenset(
@@ -40,6 +43,9 @@ OUTSIDE: Mapping[str, str] = MappingProxyType({"host": "host", "mgmt-net": "mgmt
 
 WITHOUT_CONTAINER = frozenset({"bridge", "ext-container", "host", "k8s-kind", "ovs-bridge"})
 """Kinds whose nodes are not containers that containerlab makes under the node's own name."""
+
+EXTERNAL = "ext-container"
+"""The kind of a container that somebody else makes; its node is called as the container is."""
 
 PLAIN_INTERFACES = frozenset({"bridge", "ext-container", "host", "linux", "ovs-bridge"})
 """Kinds whose interfaces are called on Linux just as in the topology; others translate (`Ethernet1/1` to `eth1_1`)."""

@@ -7,6 +7,7 @@ Interfaces are listed by the host's own `ip` inside a container's network namesp
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface, ip_network
@@ -35,10 +36,14 @@ _LOOK = (
     AS_ROOT
     + r"""
 command -v docker >/dev/null || exit 90
-ids=$(as_root docker ps -aq --no-trunc --filter "label=$1")
+label=$1 format=$2 more=$3; shift 3
+ids=$(as_root docker ps -aq --no-trunc --filter "label=$label")
+if [ $# != 0 ]; then ids="$ids $(as_root docker inspect --format '{{.Id}}' "$@" 2>/dev/null || :)"; fi
 found=
 # A container may go between the two calls; then the others are told, unless Docker itself is gone.
-if [ -n "$ids" ]; then found=$(as_root docker inspect --format "$2" $ids) || as_root docker version >/dev/null; fi
+if [ -n "${ids# }" ]; then
+  found=$(as_root docker inspect --format "$format" $ids) || as_root docker version >/dev/null
+fi
 echo @containers
 printf '%s\n' "$found" | sed 's/^[^ ]* [^ ]* *//'
 printf '%s\n' "$found" | while read -r pid id rest; do
@@ -48,13 +53,18 @@ printf '%s\n' "$found" | while read -r pid id rest; do
     echo
   fi
 done
-if [ "$3" = networks ]; then
+if [ "$more" = networks ]; then
   echo @networks
   as_root docker network inspect --format '{{json .}}' $(as_root docker network ls -q) || :
   echo @routes
   ip -j route show table all; echo; ip -j -6 route show table all; echo
 fi
 """
+)
+
+_FORBIDDEN = re.compile(
+    r"permission denied|sudo: a (?:password|terminal) is required|sudo: (?:command )?not found|not in the sudoers file",
+    re.IGNORECASE,
 )
 
 _FORMAT = (
@@ -151,9 +161,10 @@ class HostLook:
         return named + routed
 
 
-def look_command(label: str, *, networks: bool = False) -> Command:
-    """Look at the containers with that label (`containerlab=NAME`, or the label's name alone)."""
-    argv = ("sh", "-euc", _LOOK, "skyspan", label, _FORMAT, "networks" if networks else "")
+def look_command(label: str, *, networks: bool = False, names: Sequence[str] = ()) -> Command:
+    """Look at the containers with that label (`containerlab=NAME`, or the label's name alone), and at those called so,
+    where they are there."""
+    argv = ("sh", "-euc", _LOOK, "skyspan", label, _FORMAT, "networks" if networks else "", *names)
     return Command(argv, timeout_s=TIMEOUT_S, effect=Effect.READ)
 
 
@@ -177,7 +188,7 @@ def docker_trouble(done: Completed, where: str, what: str) -> StageError:
     if done.exit_code == _NO_DOCKER or "docker: not found" in words or "docker: command not found" in words:
         hint = f"install Docker Engine on {where} (`apt-get install docker.io`, or Docker's own packages)"
         return ToolMissingError(f"there is no docker on {where}", detail=words, hint=hint)
-    if "permission denied" in words.lower() or "a password is required" in words:
+    if _FORBIDDEN.search(words):
         hint = f"log in as root, or let the user run sudo without a password on {where}"
         return CredentialsError(f"no permission to use Docker on {where}", detail=words, hint=hint)
     if "Cannot connect to the Docker daemon" in words or "Is the docker daemon running" in words:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeAlias
 
+from skyspan.model.subnet import free_network
 from skyspan.providers.lab.topology import Management
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -50,28 +51,11 @@ def allocate(seed: str, avoid: Iterable[Network], pools: Sequence[Network] = POO
     """
     avoided = tuple(avoid)
     for pool in pools:
-        found = _free(seed, pool, [net for net in avoided if net.version == pool.version], length)
+        found = free_network(int(mark(seed), 16), pool, avoided, length)
         if found is not None:
             return Management(network_name(seed), bridge_name(seed), **{f"ipv{found.version}": str(found)})
     msg = f"no management network is left in {', '.join(map(str, pools))}: all of it overlaps what the host has"
     raise PoolExhaustedError(msg)
-
-
-def _free(seed: str, pool: Network, avoided: Sequence[Network], length: int) -> Network | None:
-    size = 1 << (pool.max_prefixlen - max(length, pool.prefixlen))
-    count = pool.num_addresses // size
-    first = int(pool.network_address)
-    place = int(mark(seed), 16) % count
-    # Each obstacle is jumped over whole, at most once before and once after the end of the pool.
-    for _ in range(2 * len(avoided) + 1):
-        free = ip_network((first + size * place, pool.max_prefixlen - size.bit_length() + 1))
-        obstacle = next((net for net in avoided if net.overlaps(free)), None)
-        if obstacle is None:
-            return free
-        if obstacle.num_addresses >= pool.num_addresses:
-            return None
-        place = ((int(obstacle.broadcast_address) - first) // size + 1) % count
-    return None
 
 
 def overlapping(subnet: str, taken: Iterable[tuple[str, Network]]) -> list[str]:
