@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.cloud_vpn import FACTS, make_world
 from tests.support.driven import DockerHost, Driven, LastWords, until
-from tests.support.ipsec_rig import ENV
+from tests.support.gateways import ENV
 
 from skyspan.model.error import UnreachableError
 from skyspan.networks.awsvpn.provider import AwsVpnProvider

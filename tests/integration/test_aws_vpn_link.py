@@ -231,7 +231,7 @@ async def test_a_cut_tunnel_is_named_and_traffic_goes_on_through_the_other(vpn: 
         await vpn.cut(f"198.18.2.{cut + 1}")
         assert await vpn.passes(settings) == {"tunnel 1": cut != 1, "tunnel 2": cut != 2}
         if helped:
-            await vpn.provider.repair(settings, vpn.step("failover"), vpn.world.writing())
+            await vpn.provider.repair(settings, vpn.step("re-initiate"), vpn.world.writing())
             assert await vpn.carrying_out() != cut
         took = await vpn.silence(begun)
         how = "told at once to use the other" if helped else "left alone"
@@ -330,6 +330,15 @@ async def test_bgp_announces_the_site_learns_the_vpc_and_nothing_else(vpn: Vpn, 
     assert "`remote`" in leaked.hint
     assert not (await vpn.look(settings))[0].healthy
     await vpn.cloud.sh("birdc -s /run/cloud-vpn/bird.ctl enable tunnel1 >/dev/null")
+
+    # Tunnels without BGP lead nowhere, though their pings pass: that is missed, named and mended.
+    assert await vpn.passes(settings) == {"tunnel 1": True, "tunnel 2": True, "BGP": True, "10.2.0.10": True}
+    await vpn.gateway.sh("kill -9 $(pgrep -x bird --ns $$ --nslist net)")
+    assert (await vpn.passes(settings))["BGP"] is False
+    assert [one.cause for one in await vpn.diagnosed(settings)] == [Cause.DAEMON_DOWN]
+    await vpn.provider.repair(settings, vpn.step("reapply"), vpn.world.writing())
+    await vpn.silence(time.monotonic())
+    assert (await vpn.passes(settings))["BGP"]
 
     # A daemon that dies takes the interface with BGP's addresses along; one step brings all of it back.
     await vpn.gateway.sh("kill -9 $(cat /run/skyspan/charon.pid)")

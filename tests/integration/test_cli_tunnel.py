@@ -103,7 +103,7 @@ def test_a_killed_forwarder_is_named_and_started_again_by_watching(told: dict[st
     cause = next(line for line in lines if line.get("what") == "cause")
     assert (cause["cause"], cause["host"]) == ("daemon-down", "here")
     repair = next(line for line in lines if line.get("what") == "repair")
-    assert (repair["step"], repair["host"]) == ("restart", "here")
+    assert (repair["step"], repair["host"]) == ("reapply", "here")
     assert told["repaired"] < 20
 
 

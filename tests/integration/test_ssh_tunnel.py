@@ -21,7 +21,7 @@ from tests.support.tunnel import HERE, SSH, Session, Tunnel, connected, echo, sa
 
 from skyspan.contracts.watch import Cause, Repair
 from skyspan.model.change import Action
-from skyspan.model.error import CredentialsError, HostKeyError, SpecError, StageError
+from skyspan.model.error import CredentialsError, HostKeyError, NotReadyError, SpecError, StageError
 from skyspan.model.secret import Secret
 from skyspan.networks.sshtunnel.errors import (
     BindRefusedError,
@@ -158,10 +158,29 @@ async def test_a_session_whose_connection_is_given_up_is_reset_and_not_ended_as_
     await tunnel.up(spec)
     async with connected(tunnel.port("db")) as streams:
         assert await Session(*streams).works()
-        await tunnel.provider.repair(spec, Repair("reconnect", "box"), tunnel.world.writing())
+        await tunnel.forwarder.reconnect()
         with pytest.raises(ConnectionResetError):
             await streams[0].read()
-    assert await said_back(tunnel.port("db")) == b"hello"
+    await until(lambda: said_back(tunnel.port("db")))
+
+
+async def test_a_forward_that_leads_nowhere_costs_the_others_no_session(tunnel: Tunnel) -> None:
+    async with AsyncExitStack() as lives:
+        kept = await lives.enter_async_context(echo())
+        async with echo() as gone:
+            proxy = tunnel.dynamic("proxy")
+            spec = tunnel.spec(tunnel.local("db", kept) | tunnel.local("page", gone) | proxy)
+            await tunnel.up(spec)
+        session = Session(*await lives.enter_async_context(connected(tunnel.port("db"))))
+        assert await session.works()
+        passed = {one.target: one.passed for one in await tunnel.provider.probe(spec, tunnel.world.reading())}
+        assert passed == {"db": True, "page": False, "proxy": True}
+        for step in tunnel.provider.repairs(spec, tunnel.world.reading()):
+            with pytest.raises(NotReadyError, match=rf"{step.name} on {step.host} cannot help: db carries traffic"):
+                await tunnel.provider.repair(spec, step, tunnel.world.writing())
+        assert await session.works()
+    # With that one gone too nothing carries but the proxy, which answers by itself: that proves no connection.
+    await tunnel.provider.repair(spec, Repair("reconnect", "box"), tunnel.world.writing())
 
 
 async def test_no_secret_is_in_arguments_environment_or_files(tunnel: Tunnel, service: int) -> None:
@@ -253,7 +272,9 @@ async def test_one_that_does_not_answer_is_unhealthy_and_is_replaced(tunnel: Tun
     [finding] = await tunnel.provider.diagnose(spec, tunnel.world.reading())
     assert finding.cause is Cause.DAEMON_DOWN
     assert not await tunnel.provider.preflight(spec.model_dump(), tunnel.world.reading()), "its port is its own"
-    await tunnel.provider.repair(spec, Repair("restart", "here"), tunnel.world.writing())
+    with pytest.raises(NotReadyError, match="cannot reconnect"):
+        await tunnel.provider.repair(spec, Repair("reconnect", "box"), tunnel.world.writing())
+    await tunnel.provider.repair(spec, Repair("reapply", "here"), tunnel.world.writing())
     assert tunnel.processes().keys() != stuck.keys()
     assert await said_back(tunnel.port("db")) == b"hello"
 

@@ -206,12 +206,24 @@ async def test_a_killed_daemon_is_seen_named_and_repaired(stage: Stage, tailnet:
     found = await stage.provider.diagnose(settings, ctx)
     assert [(finding.cause, finding.where) for finding in found] == [(Cause.DAEMON_DOWN, "db-1")]
     steps = stage.provider.repairs(settings, ctx)
-    assert steps[0] == Repair("reapply", "app-1")
+    assert (steps[0].name, steps[0].host) == ("reapply", "app-1")
     await stage.provider.repair(settings, Repair("reapply", "db-1"), stage.world.writing())
     async with asyncio.timeout(20):
         while not all(passage.passed for passage in await stage.provider.probe(settings, ctx)):
             await asyncio.sleep(0.1)
     print(f"daemon kill: seen after {seen_after:.1f} s, traffic again after {clock.monotonic() - cut:.1f} s")
+    # The daemon itself sees nothing of it when the kernel no longer sends it anything.
+    interface = "$(ip -o address show to $(tailscale ip -4) | awk '{print $2}')"
+    for broken in (f"ip link set {interface} down", "ip route flush table 52"):
+        await tailnet.machines["db-1"].sh(broken)
+        failing = {one.source for one in await stage.provider.probe(settings, ctx) if not one.passed}
+        assert "db-1" in failing, broken
+        found = await stage.provider.diagnose(settings, ctx)
+        assert [(one.cause, one.where) for one in found] == [(Cause.INTERFACE_MISSING, "db-1")]
+        await stage.provider.repair(settings, Repair("reapply", "db-1"), stage.world.writing())
+        async with asyncio.timeout(20):
+            while not all(passage.passed for passage in await stage.provider.probe(settings, ctx)):
+                await asyncio.sleep(0.1)
     # The harder step works as well, on a link that is well.
     await stage.provider.repair(settings, Repair("restart", "app-1"), stage.world.writing())
     async with asyncio.timeout(20):

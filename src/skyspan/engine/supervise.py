@@ -35,7 +35,7 @@ MOST_RESTARTS, RESTARTS_WITHIN_S = 5, 600.0
 """What is restarted more often than that is left alone: restarting does not mend it."""
 
 
-SEEKING = frozenset({"re-resolve", "re-initiate", "failover"})
+SEEKING = frozenset({"re-resolve", "re-initiate"})
 """Steps that look for the other end anew; they make nothing that is gone."""
 
 GONE = frozenset({Cause.INTERFACE_MISSING, Cause.DAEMON_DOWN})

@@ -24,14 +24,15 @@ from skyspan.networks.awsvpn.example import EXAMPLE
 from skyspan.networks.awsvpn.observation import View, observation, views
 from skyspan.networks.awsvpn.spec import AwsVpnSpec, Facts
 from skyspan.networks.awsvpn.tunnels import plan_tunnels, planes_of, sessions_of, settings_digest
-from skyspan.networks.awsvpn.watching import causes, repairs
+from skyspan.networks.awsvpn.watching import causes, repairs, speaks
 from skyspan.networks.bgp.speaking import plan_instances
 from skyspan.networks.docker import NO_FILTERS, Filters
 from skyspan.networks.firewall import Address
 from skyspan.networks.ipsec.config import connection, files
 from skyspan.networks.ipsec.link import EndState
-from skyspan.networks.ipsec.parse import Child, Probe, Session, Survey
+from skyspan.networks.ipsec.parse import Child, Session, Survey
 from skyspan.networks.ipsec.spec import Plane
+from skyspan.networks.proving import Probe
 
 ADDRESS = DeploymentAddress("default", "hybrid").stage("vpn")
 
@@ -293,7 +294,7 @@ def test_the_daemon_that_both_share_is_said_once() -> None:
     down = view({"answers": False}, {"answers": False})
     addresses = [item.address for item in down.differences()]
     assert addresses.count("lab-gw: daemon charon") == 1
-    assert [step.name for step in repairs(spec())] == ["failover", "re-initiate", "reapply", "restart"]
+    assert [step.name for step in repairs(spec())] == ["re-initiate", "reapply", "restart"]
     assert {step.host for step in repairs(spec())} == {"lab-gw"}
 
 
@@ -301,3 +302,12 @@ def test_the_example_names_what_the_settings_take() -> None:
     assert set(re.findall(r"^      (\w+):", EXAMPLE.partition("uses: aws-vpn")[2], re.MULTILINE)) <= set(
         AwsVpnSpec.model_fields
     )
+
+
+def test_bgp_is_spoken_when_there_is_a_connection_with_a_peer_whoever_called() -> None:
+    peers = ("169.254.10.1", "169.254.20.1")
+    assert speaks("0      0      169.254.10.2:179    169.254.10.1:41234 \n", peers)
+    assert speaks("0      0      169.254.20.2:40123    169.254.20.1:179\n", peers)
+    assert not speaks("", peers)
+    assert not speaks("0      0      10.0.0.1:40123    10.0.0.2:179\n", peers), "another's"
+    assert not speaks("0      0      169.254.10.1:179    10.0.0.2:40123\n", peers), "the own side says nothing"

@@ -156,7 +156,8 @@ def test_every_trouble_has_an_error_of_its_own_and_a_cause(kind: TroubleKind) ->
 
 def test_the_gentlest_repair_comes_first_and_names_one_end(tmp_path: Any) -> None:
     ctx = ProviderWorld(tmp_path, {}).reading()
-    assert SshTunnelProvider().repairs(spec(), ctx) == (Repair("reconnect", "gw"), Repair("restart", "here"))
+    steps = (Repair("reconnect", "gw"), Repair("reapply", "here"), Repair("restart", "here"))
+    assert SshTunnelProvider().repairs(spec(), ctx) == steps
 
 
 async def test_a_probe_that_is_reset_before_it_stands_still_hears_why(tmp_path: Any) -> None:

@@ -66,6 +66,7 @@ def survey(state: str = "Running", **more: Any) -> Survey:
         version=here["version"],
         node=Node(**node) if state else None,
         prefs=Prefs(**prefs),
+        led=here.get("led", True),
         trouble=here.get("trouble", ""),
     )
 
@@ -107,6 +108,10 @@ JOIN = ("--hostname=app-1", "--accept-dns=true", "--accept-routes=false", "--adv
             Move("set", ("--hostname=app-1", "--accept-dns=true")),
         ),
         (survey(prefs={"routes": ("10.0.0.0/8",)}), Move("set", ("--advertise-routes=",))),
+        # The daemon makes its interface and routes when it starts.
+        (survey(led=False), Move("restart")),
+        (survey(led=False, prefs={"hostname": "old"}), Move("restart", ("--hostname=app-1",))),
+        (survey("Starting", led=False), None),
         # A daemon that does not answer is started; then it is looked at again.
         (survey(""), Move("set")),
         # Somebody else's member: set, with what it was before.
@@ -250,6 +255,7 @@ def test_a_host_without_the_tools_of_the_scripts_is_named() -> None:
         (survey("NeedsLogin"), "app-1 in the tailnet", errors.NotJoinedError),
         (survey(node={"expired": True}), "app-1 in the tailnet", errors.NotJoinedError),
         (survey("NeedsMachineAuth"), "app-1 in the tailnet", errors.ApprovalRequiredError),
+        (survey(led=False), "way of app-1 into the tailnet", errors.WayLostError),
         (survey(node={"suffix": "x.ts.net"}), f"app-1 in {DOMAIN}", errors.WrongTailnetError),
         (survey(node={"tags": ()}), "tags of app-1", errors.TagMismatchError),
         (survey(node={"name": f"app-1-1.{DOMAIN}"}), "name of app-1", errors.NameTakenError),
@@ -275,6 +281,7 @@ def test_routes_that_the_server_has_not_approved_are_not_ready() -> None:
         (survey("NeedsLogin"), Cause.EXPIRED),
         (survey("NeedsLogin", node={"has_key": False}), Cause.AUTHENTICATION),
         (survey("Stopped"), Cause.INTERFACE_MISSING),
+        (survey(led=False), Cause.INTERFACE_MISSING),
         (survey(node={"tags": ("tag:db",)}), Cause.WRONG_TAGS),
         (survey(node={"online": False}), Cause.SERVICE_DOWN),
     ],
@@ -313,6 +320,9 @@ def test_the_survey_is_read() -> None:
     assert seen.node.key_expiry == ""
     assert (seen.version, seen.system, seen.installed) == ("1.102.3", ("ubuntu", "noble"), True)
     assert seen.prefs == Prefs(DEFAULT_SERVER, "app-1", accept_dns=True)
+    assert seen.led, "as older surveys say nothing of it"
+    for words, led in (("yes\n", True), ("", False)):
+        assert parse_survey(f"{printed(json.dumps(status))}\n@led\n{words}").led is led
 
 
 def test_a_logged_out_daemon_says_so_in_its_status_not_by_its_exit() -> None:

@@ -157,7 +157,7 @@ class AwsVpnProvider:
         return {"ends": ends, "allow": list(spec.allow)}
 
     async def probe(self, spec: AwsVpnSpec, ctx: ReadContext) -> tuple[Passage, ...]:
-        """A ping through each tunnel and, if there is one, to the named address in the cloud."""
+        """A ping through each tunnel, whether BGP is spoken, and a ping to the named address in the cloud."""
         return await watching.probe(spec, ctx)
 
     async def diagnose(self, spec: AwsVpnSpec, ctx: ReadContext) -> tuple[Finding, ...]:

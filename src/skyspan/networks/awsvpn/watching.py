@@ -7,14 +7,16 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from skyspan.contracts.context import ReadContext, StageContext
+from skyspan.contracts.transport import Command, Effect
 from skyspan.contracts.watch import Cause, Finding, Passage, Repair
 from skyspan.model.error import NotReadyError, StageError
 from skyspan.networks.awsvpn.looking import look, planned
 from skyspan.networks.awsvpn.observation import View, views
-from skyspan.networks.awsvpn.ready import FACTS, OPEN, ping
+from skyspan.networks.awsvpn.ready import FACTS, OPEN, PING_TIMEOUT_S, ping
 from skyspan.networks.awsvpn.spec import AwsVpnSpec
 from skyspan.networks.awsvpn.tunnels import plan_tunnels, sessions_of
 from skyspan.networks.bgp.provider import BgpProvider
+from skyspan.networks.bgp.spec import BGP_PORT
 from skyspan.networks.bgp.watch import RELOAD
 from skyspan.networks.ipsec import hosts
 from skyspan.networks.ipsec.commands import probe_command
@@ -23,9 +25,9 @@ from skyspan.networks.ipsec.keys import recall
 from skyspan.networks.ipsec.link import EndState
 from skyspan.networks.looking import all_of
 
-FAILOVER, RE_INITIATE, REAPPLY, RESTART = "failover", "re-initiate", "reapply", "restart"
-"""The steps of repair. The first two both end the session of a silent tunnel, so that traffic takes the other, and call
-anew, which goes on until the cloud answers; `failover` only where the other tunnel carries."""
+RE_INITIATE, REAPPLY, RESTART = "re-initiate", "reapply", "restart"
+"""The steps of repair. The first ends the session of a silent tunnel, so that traffic takes the other if that carries,
+and calls anew, which goes on until the cloud answers."""
 
 
 _SILENT = (Cause.UNREACHABLE, Cause.HANDSHAKE_MISSING)
@@ -43,11 +45,22 @@ _HINTS: Mapping[Cause, str] = MappingProxyType(
 """What to do about a cloud, which nobody here configures."""
 
 
+_SESSIONS = Command(
+    ("ss", "-Htn", "state", "established", "dport", f"= :{BGP_PORT}", "or", "sport", f"= :{BGP_PORT}"),
+    timeout_s=PING_TIMEOUT_S,
+    effect=Effect.READ,
+)
+"""All connections by which BGP is spoken; a line of each ends with the address and port of the other end (ss(8))."""
+
+
 async def probe(spec: AwsVpnSpec, ctx: ReadContext) -> tuple[Passage, ...]:
-    """A ping through each tunnel and, if there is one, to the named address in the cloud, all at once."""
+    """A ping through each tunnel, whether BGP is spoken through any, and if there is one a ping to the named address in
+    the cloud, all at once."""
     ends = plan_tunnels(spec, ctx.address, ctx.hosts)
     work = [_passage(end, ctx) for end in ends]
-    return tuple(await all_of((*work, *((_beyond(spec, ctx),) if spec.ping else ()))))
+    work += [_speaking(ends, ctx)] if spec.bgp is not None else []
+    work += [_beyond(spec, ctx)] if spec.ping else []
+    return tuple(await all_of(work))
 
 
 async def _passage(end: EndState, ctx: ReadContext) -> Passage:
@@ -56,6 +69,23 @@ async def _passage(end: EndState, ctx: ReadContext) -> Passage:
     except StageError as error:
         return Passage(end.host, end.other, None, f"{end.host}: {error.summary}")
     return Passage(end.host, end.other, done.ok, "" if done.ok else f"{end.peer_addresses[0]} answers no ping")
+
+
+async def _speaking(ends: Sequence[EndState], ctx: ReadContext) -> Passage:
+    """Pings between the ends of a tunnel need no routes: without BGP nothing else finds its way."""
+    host, peers = ends[0].host, [end.peer_addresses[0] for end in ends]
+    try:
+        done = await ctx.places.reach(host).query(_SESSIONS)
+    except StageError as error:
+        return Passage(host, "BGP", None, f"{host}: {error.summary}")
+    spoken = speaks(done.text(), peers)
+    return Passage(host, "BGP", spoken, "" if spoken else f"no session with {' or '.join(peers)}")
+
+
+def speaks(connections: str, peers: Sequence[str]) -> bool:
+    """Whether there is a connection with one of these peers (pure)."""
+    others = {line.split()[-1].rpartition(":")[0] for line in connections.splitlines() if line.strip()}
+    return not others.isdisjoint(peers)
 
 
 async def _beyond(spec: AwsVpnSpec, ctx: ReadContext) -> Passage:
@@ -106,7 +136,7 @@ def _for_cloud(one: Finding, words: str) -> Finding:
 
 def repairs(spec: AwsVpnSpec) -> tuple[Repair, ...]:
     """All of them on the host: the cloud repairs its own side."""
-    return tuple(Repair(name, spec.host) for name in (FAILOVER, RE_INITIATE, REAPPLY, RESTART))
+    return tuple(Repair(name, spec.host) for name in (RE_INITIATE, REAPPLY, RESTART))
 
 
 async def repair(spec: AwsVpnSpec, step: Repair, ctx: StageContext) -> None:
@@ -137,11 +167,9 @@ def _refuse_in_vain(view: View, step: Repair, silent: Sequence[EndState]) -> Non
     answers = view.seen[0].answers
     carrying = [end for end in view.ends if end not in silent]
     where = f"{step.name} on {step.host}"
-    if step.name in (FAILOVER, RE_INITIATE) and not answers:
+    if step.name == RE_INITIATE and not answers:
         raise NotReadyError(f"{where} cannot help: charon does not run there")
-    if step.name in (FAILOVER, RE_INITIATE) and not silent:
+    if step.name == RE_INITIATE and not silent:
         raise NotReadyError(f"{where} cannot help: both tunnels carry traffic")
-    if step.name == FAILOVER and not carrying:
-        raise NotReadyError(f"{where} cannot help: no tunnel carries traffic")
     if step.name == RESTART and carrying and answers:
         raise NotReadyError(f"{where} would cut {carrying[0].other}, which carries traffic")

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
-from skyspan.contracts.forwarding import Forward, ForwarderState, ForwardKind, ForwardState, Trouble, TroubleKind
-from skyspan.contracts.watch import Cause, Finding, Passage, Repair
+from skyspan.contracts.forwarding import Forward, ForwarderState, TroubleKind
+from skyspan.contracts.watch import Finding, Passage, Repair
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.diagnostic import Diagnostic, Position
 from skyspan.model.error import NotReadyError, StageError
 from skyspan.model.value import digest
+from skyspan.networks.lifecycle import Wish, change_to
 from skyspan.networks.sshtunnel import observation as seen_as
-from skyspan.networks.sshtunnel.errors import cause_of, error_of
+from skyspan.networks.sshtunnel import watching
+from skyspan.networks.sshtunnel.errors import error_of
 from skyspan.networks.sshtunnel.listening import Listening, listening_command, parse_listening
 from skyspan.networks.sshtunnel.memory import Memory, forget, recall, remember
-from skyspan.networks.sshtunnel.ready import Check, blocked, checks, described, probed, unready
+from skyspan.networks.sshtunnel.ready import Check, blocked, checks, described, unready
 from skyspan.networks.sshtunnel.spec import Entry, SshTunnelSpec, parse_listen
-from skyspan.networks.sshtunnel.through import UnaskedError, passes
-
-RECONNECT, RESTART = "reconnect", "restart"
-HERE = "here"
-"""This machine, as the end that is no host."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4
 """Between two looks at a tunnel that comes up."""
-
-_WATCH_S = 0.9
-"""A probe of a watcher ends in less than the second that lies between two."""
 
 _FATAL = frozenset(
     {
@@ -47,8 +40,6 @@ _FATAL = frozenset(
 
 _SURE_AFTER_S = 1.5
 """A trouble of that kind is believed when it lasts: a port may just be being given back."""
-
-_REPAIR_S = 8.0
 
 
 class SshTunnelProvider:
@@ -75,29 +66,19 @@ class SshTunnelProvider:
 
     async def plan(self, spec: SshTunnelSpec, seen: Observation, ctx: ReadContext) -> Change:
         memory = await recall(ctx.kept) or Memory()
-        settings = _settings(spec)
-        action, reason = Action.UPDATE, seen.reason
-        listed: tuple[ResourceChange, ...] = ()
-        if not seen.exists:
-            action, listed = Action.CREATE, seen_as.creation(spec)
-        elif seen.drifted:
-            listed = seen.drift
-        elif memory.applied == settings:
-            # Nothing differs: a tunnel that only carries no traffic is waited for, and its failing condition named.
-            if seen.healthy:
-                return Change.none(seen)
-        else:
+
+        async def differences() -> Sequence[ResourceChange]:
             state = await ctx.forwarder.look()
-            listed = seen_as.differences(spec, state) if state is not None else ()
-            reason = "its settings changed" if memory.applied else "an apply did not come to its end"
-        return Change(
-            action,
-            reason,
-            listed,
-            based_on=seen.fingerprint,
-            meaning=digest([action.value, [(item.address, item.action.value) for item in listed], settings]),
+            return seen_as.differences(spec, state) if state is not None else ()
+
+        wish = Wish(
+            settings=_settings(spec),
+            applied=memory.applied,
+            creation=seen_as.creation(spec),
+            leaving=(),
             outputs=seen_as.certain_outputs(spec),
         )
+        return await change_to(wish, seen, differences)
 
     async def apply(self, spec: SshTunnelSpec, change: Change, ctx: StageContext) -> Observation:
         before = await recall(ctx.kept)
@@ -142,45 +123,19 @@ class SshTunnelProvider:
 
     async def probe(self, spec: SshTunnelSpec, ctx: ReadContext) -> tuple[Passage, ...]:
         """A connection through every forward."""
-        state = await ctx.forwarder.look()
-        forwards = spec.forwarding.forwards
-        return tuple(await asyncio.gather(*(_passage(spec, forward, state, ctx) for forward in forwards)))
+        return await watching.probe(spec, ctx)
 
     async def diagnose(self, spec: SshTunnelSpec, ctx: ReadContext) -> tuple[Finding, ...]:
         """What the forwarder, this machine and the host say."""
-        state = await ctx.forwarder.look()
-        if state is None:
-            words = "the process that holds the SSH connection does not run"
-            return (Finding(Cause.DAEMON_DOWN, HERE, words, "skyspan watch starts it again, skyspan up too"),)
-        if not state.forwarding.forwards and state.trouble is not None:
-            return (Finding(Cause.DAEMON_DOWN, HERE, state.trouble.summary, state.trouble.hint),)
-        return tuple(_finding(check, spec.through) for check in unready(await checks(spec, state, ctx)))
+        return await watching.diagnose(spec, ctx)
 
     def repairs(self, spec: SshTunnelSpec, ctx: ReadContext) -> tuple[Repair, ...]:
-        """Make the connection anew, then the process."""
-        return Repair(RECONNECT, spec.through), Repair(RESTART, HERE)
+        """Make the connection anew; have a forwarder that runs; start another."""
+        return watching.repairs(spec)
 
     async def repair(self, spec: SshTunnelSpec, step: Repair, ctx: StageContext) -> None:
-        """Take one of them, and wait for the connection."""
-        made = 0
-        if step.name == RECONNECT:
-            before = await ctx.forwarder.look()
-            if before is None:
-                raise NotReadyError("the forwarder does not run, so it cannot reconnect", hint="skyspan up")
-            made = before.connections
-            await ctx.forwarder.reconnect()
-        else:
-            await ctx.forwarder.forward(spec.forwarding, anew=True)
-        until = ctx.clock.monotonic() + _REPAIR_S
-        while True:
-            state = await ctx.forwarder.look()
-            if state is not None and state.connected and state.connections > made:
-                return
-            if ctx.clock.monotonic() >= until:
-                trouble = state.trouble if state is not None else None
-                words = f"there is no SSH connection to {spec.through} yet"
-                raise error_of(trouble or Trouble(TroubleKind.UNREACHABLE, words))
-            await ctx.clock.sleep(_FIRST_PAUSE_S)
+        """Take one of them, and wait for the connection; none ends it while a forward carries."""
+        await watching.repair(spec, step, ctx)
 
     async def preflight(self, settings: Mapping[str, Any], ctx: ReadContext) -> tuple[Diagnostic, ...]:
         """Says which ports of this machine are taken, or for root alone."""
@@ -195,7 +150,7 @@ class SshTunnelProvider:
 
     def describe_link(self, spec: SshTunnelSpec) -> Mapping[str, Any]:
         """Both ends, and each forward in words."""
-        ends = [{"host": HERE, "prefixes": []}, {"host": spec.through, "prefixes": []}]
+        ends = [{"host": watching.HERE, "prefixes": []}, {"host": spec.through, "prefixes": []}]
         return {"ends": ends, "allow": [described(forward) for forward in spec.forwarding.forwards]}
 
 
@@ -243,33 +198,6 @@ def _error(failed: tuple[Check, ...] | list[Check], found: tuple[Check, ...]) ->
         hint=error.hint or "give it more time with `ready_within`",
         retry=error.retry,
     )
-
-
-async def _passage(spec: SshTunnelSpec, forward: Forward, state: ForwarderState | None, ctx: ReadContext) -> Passage:
-    """One forward, as a probe found it; from the end where it listens to the forward's name."""
-    source = spec.through if forward.kind is ForwardKind.REMOTE else HERE
-    if state is None:
-        return Passage(source, forward.name, passed=False, reason="the forwarder does not run")
-    now = state.forwards.get(forward.name, ForwardState(listening=False))
-    if not state.connected or not now.listening:
-        trouble = (state.trouble if not state.connected else now.trouble) or now.trouble
-        return Passage(source, forward.name, passed=False, reason=trouble.summary if trouble else "not connected")
-    asked, target = probed(spec, forward.name)
-    if not asked:
-        return Passage(source, forward.name, passed=True)
-    try:
-        found = await passes(forward, now, target, ctx, spec.through, _WATCH_S)
-    except UnaskedError as error:
-        return Passage(source, forward.name, passed=None, reason=str(error))
-    return Passage(source, forward.name, passed=found is None, reason=found.summary if found is not None else "")
-
-
-def _finding(check: Check, host: str) -> Finding:
-    trouble = check.trouble
-    assert trouble is not None, "it failed"
-    here = {TroubleKind.PORT_TAKEN, TroubleKind.NO_SUCH_ADDRESS}
-    where = HERE if trouble.kind in here else host
-    return Finding(cause_of(trouble), where, f"{check.name}: {trouble.summary}", trouble.hint)
 
 
 def _known_forwards(settings: Mapping[str, Any]) -> Any:

@@ -18,12 +18,13 @@ from skyspan.contracts.forwarding import (
 )
 from skyspan.model.error import StageError
 from skyspan.networks.legs import Leg
+from skyspan.networks.looking import all_of
 from skyspan.networks.sshtunnel.listening import Listening, listening_command, parse_listening
 from skyspan.networks.sshtunnel.spec import Dynamic, SshTunnelSpec, parse_place
 from skyspan.networks.sshtunnel.through import UnaskedError, passes, shown
 
 PROBE_S = 3.0
-"""How long a connection through a forward may take to be led on."""
+"""How long a connection through a forward may take to be led on, and the host to say who listens on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +57,27 @@ def probed(spec: SshTunnelSpec, name: str) -> tuple[bool, Place | None]:
 
 
 async def checks(spec: SshTunnelSpec, state: ForwarderState, ctx: ReadContext) -> tuple[Check, ...]:
-    """Every condition, in the order in which one builds on the one before."""
+    """Every condition, in the order in which one builds on the one before; what takes time is asked all at once."""
     line = Trouble(TroubleKind.UNREACHABLE, "not there yet") if not state.connected else None
-    found = [Check(f"SSH connection to {spec.through}", state.trouble or line)]
     wanted = spec.forwarding.forwards
-    remote = [forward for forward in wanted if forward.kind is ForwardKind.REMOTE]
-    there = await _listening(spec.through, ctx) if remote and state.connected else None
+    asked = [forward for forward in wanted if state.connected and _listening(state, forward) and _asked(spec, forward)]
+    there, proven = await asyncio.gather(
+        _listening_there(spec, state, ctx),
+        all_of(_proven(spec, forward, state, ctx) for forward in asked),
+    )
     listening = [
         Check(described(forward), _listens(forward, state, there, spec.through), forward.name) for forward in wanted
     ]
-    found += listening
-    if state.connected:
-        open_ones = [forward for forward, check in zip(wanted, listening, strict=True) if check.trouble is None]
-        found += await asyncio.gather(
-            *(_proven(spec, forward, state, ctx) for forward in open_ones if _asked(spec, forward))
-        )
-    return tuple(found)
+    failing = {check.forward for check in unready(listening)}
+    return (
+        Check(f"SSH connection to {spec.through}", state.trouble or line),
+        *listening,
+        *(check for check in proven if check.forward not in failing),
+    )
+
+
+def _listening(state: ForwarderState, forward: Forward) -> bool:
+    return state.forwards.get(forward.name, ForwardState(listening=False)).listening
 
 
 def _asked(spec: SshTunnelSpec, forward: Forward) -> bool:
@@ -156,13 +162,17 @@ def _wider(forward: Forward, there: Listening) -> bool:
     return bool(everywhere) and address not in {"0.0.0.0", "::"}
 
 
-async def _listening(host: str, ctx: ReadContext) -> Listening | None:
-    """Who listens on the host; None when it cannot be asked, which the forwarder's own words tell well enough."""
-    try:
-        done = await ctx.places.reach(host).query(listening_command())
-    except StageError:
+async def _listening_there(spec: SshTunnelSpec, state: ForwarderState, ctx: ReadContext) -> Listening | None:
+    """Who listens on the host; None when nothing should, or it cannot be asked, which the forwarder tells well
+    enough."""
+    if not state.connected or all(forward.kind is not ForwardKind.REMOTE for forward in spec.forwarding.forwards):
         return None
-    return parse_listening(done.text())
+    try:
+        async with asyncio.timeout(PROBE_S):
+            done = await ctx.places.reach(spec.through).query(listening_command())
+    except (StageError, TimeoutError):
+        return None
+    return parse_listening(done.text()) if done.ok else None
 
 
 def blocked(forwards: Sequence[Forward], here: Listening, state: ForwarderState | None) -> Iterator[Trouble]:
@@ -173,9 +183,7 @@ def blocked(forwards: Sequence[Forward], here: Listening, state: ForwarderState 
     have = {
         forward.listen
         for forward in (state.forwarding.forwards if state is not None else ())
-        if forward.kind is not ForwardKind.REMOTE
-        and state is not None
-        and state.forwards.get(forward.name, ForwardState(listening=False)).listening
+        if forward.kind is not ForwardKind.REMOTE and state is not None and _listening(state, forward)
     }
     ports = {port for _, port in have}
     for forward in forwards:

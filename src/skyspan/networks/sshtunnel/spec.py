@@ -14,7 +14,8 @@ from skyspan.contracts.forwarding import Forward, Forwarding, ForwardKind, Place
 from skyspan.contracts.provider import Spec
 from skyspan.model.address import NAME_PATTERN
 from skyspan.model.composition import Seconds
-from skyspan.networks.endpoints import checked, parse_endpoint
+from skyspan.networks.endpoints import parse_endpoint
+from skyspan.networks.written import checked
 
 MOST_FORWARDS = 200
 """More than that belong into several tunnels, or into a link that joins networks."""

@@ -54,8 +54,10 @@ def install_command(place: Place, method: str, source: str, system: tuple[str, s
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is to happen to a membership. `prior` are flags that bring back the settings of before this stage came;
-    `families` are those that a subnet router forwards."""
+    """What is to happen to a membership: `join`, `rejoin`, `raise`, `restart` or `set`.
+
+    `prior` are flags that bring back the settings of before this stage came; `families` are those that a subnet router
+    forwards."""
 
     action: str
     flags: tuple[str, ...] = ()

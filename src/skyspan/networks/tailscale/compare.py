@@ -178,6 +178,8 @@ def move(member: Member, seen: Survey, *, retag: bool = False) -> Move | None:
     flags = tuple(_flags(member, seen.prefs))
     if node.state == "Stopped":
         return Move("raise", flags, _prior(member, seen), member.families)
+    if node.state == "Running" and not seen.led:
+        return Move("restart", flags, _prior(member, seen), member.families)
     forwards = all(seen.forwarding.get(family, True) for family in member.families)
     return _set(member, seen) if flags or not forwards else None
 
@@ -283,6 +285,8 @@ def resources(spec: TailscaleSpec, member: Member, seen: Survey) -> Iterator[Res
             yield ResourceChange(address, Action.REPLACE, _why_again(member, seen))
         case "raise":
             yield ResourceChange(address, Action.UPDATE, "it is stopped")
+        case "restart":
+            yield ResourceChange(address, Action.UPDATE, "its interface is down, or has lost its routes")
         case _:
             yield ResourceChange(address, Action.UPDATE, " ".join(step.flags) or f"tailscaled is {seen.state}")
 

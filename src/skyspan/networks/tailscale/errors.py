@@ -97,6 +97,10 @@ class NameTakenError(SpecError):
     """Another member has the host's name, so the tailnet gave it another."""
 
 
+class WayLostError(NotReadyError):
+    """What the host sends to members does not go into the tunnel: the interface is down, or without its routes."""
+
+
 class RoutesNotApprovedError(NotReadyError):
     """The server has not approved the routes that the host advertises."""
 

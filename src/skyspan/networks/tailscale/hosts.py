@@ -8,6 +8,7 @@ from skyspan.contracts.context import ReadContext, StageContext
 from skyspan.contracts.transport import Command, Completed
 from skyspan.model.error import SpecError, StageError, ToolFailedError
 from skyspan.model.secret import MASK, Secret, without_auth_keys
+from skyspan.networks.failing import by_sudo, failure
 from skyspan.networks.tailscale import commands
 from skyspan.networks.tailscale.commands import Move, Place
 from skyspan.networks.tailscale.compare import Member
@@ -24,8 +25,7 @@ from skyspan.networks.tailscale.spec import TailscaleSpec
 
 def place_of(host: str, ctx: ReadContext) -> Place:
     """The host as this stage acts on it."""
-    known = ctx.hosts.get(host)
-    return Place(host, str(ctx.address), known is not None and known.user != "root")
+    return Place(host, str(ctx.address), by_sudo(host, ctx))
 
 
 async def survey(host: str, ctx: ReadContext, *, peers: bool = False) -> Survey:
@@ -153,6 +153,4 @@ def _failed(done: Completed, place: Place, what: str, key: Secret | None = None)
             detail=detail,
             hint=f"{host} is logged out on its own side; repeat this when its control server can be reached",
         )
-    ended = "took too long" if done.timed_out else f"failed (exit status {done.exit_code})"
-    root = f"it needs root: log in as root, or let the user run sudo without a password on {host}"
-    return ToolFailedError(f"{what} {ended}", detail=detail, hint=root if place.sudo else "")
+    return failure(done, what, detail, host, sudo=place.sudo)

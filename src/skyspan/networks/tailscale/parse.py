@@ -55,7 +55,8 @@ class Prefs:
 class Survey:
     """One host as seen. `node` is None when the daemon does not answer (`trouble` then says how) or is not there;
     `marks` is what this host records of us: `joined`, `prior`, `installed`. `peers` are the routes of other members,
-    by name, where they were asked for."""
+    by name, where they were asked for. `led` is whether what the kernel sends to members finds its way into the
+    tunnel."""
 
     system: tuple[str, str]
     tools: Mapping[str, bool]
@@ -68,6 +69,7 @@ class Survey:
     node: Node | None = None
     prefs: Prefs = Prefs()
     peers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    led: bool = True
     trouble: str = ""
 
     @property
@@ -97,6 +99,7 @@ def parse_survey(text: str) -> Survey:
         node=parse_status(parts["status"]) if parts.get("status", "").strip() else None,
         prefs=_prefs(json.loads(parts["prefs"])) if parts.get("prefs", "").strip() else Prefs(),
         peers=_peers(parts.get("peers", "")),
+        led="led" not in parts or bool(parts["led"].strip()),
         trouble=parts.get("trouble", "").strip(),
     )
 

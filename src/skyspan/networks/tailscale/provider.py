@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from skyspan.contracts.context import ReadContext, StageContext
@@ -13,6 +14,7 @@ from skyspan.model.diagnostic import Diagnostic, Position, Severity
 from skyspan.model.error import StageError
 from skyspan.model.value import digest
 from skyspan.networks.legs import summary
+from skyspan.networks.lifecycle import Removal, remove_each, told
 from skyspan.networks.looking import all_of
 from skyspan.networks.tailscale import compare, hosts, watching
 from skyspan.networks.tailscale.compare import Member, members_of
@@ -63,7 +65,7 @@ class TailscaleProvider:
             return Change.none(seen)
         found = list((await _look(members, ctx)).differences(spec))
         leaving = _leaving(memory, members)
-        found += [ResourceChange(f"{host}: membership", Action.DESTROY, "it left `hosts`") for host in leaving]
+        found += [ResourceChange(_membership(host), Action.DESTROY, "it left `hosts`") for host in leaving]
         action = Action.UPDATE if seen.exists else Action.CREATE
         changed = "its settings changed" if memory.applied else "an apply did not come to its end"
         reason = seen.reason if same or not seen.exists else changed
@@ -90,7 +92,7 @@ class TailscaleProvider:
         memory = Memory(touched, applied)
         if memory != before:
             await remember(ctx.kept, memory)
-        await all_of(hosts.remove(host, ctx) for host in leaving)
+        await remove_each("the membership", [_removal(host, ctx) for host in leaving], ctx)
         joining = zip(members, look.seen, strict=True)
         await all_of(_ensure(tailnet, member, seen, ctx) for member, seen in joining)
         ctx.report.line("validate: tailnet, tags, names, routes, pings")
@@ -105,19 +107,7 @@ class TailscaleProvider:
         if memory is None:
             return
         await _refuse_to_cut_ourselves_off(members_of(spec, ctx.hosts, str(ctx.address)), "leaving the tailnet on", ctx)
-        failed: dict[str, StageError] = {}
-
-        async def remove(host: str) -> None:
-            ctx.report.progress(f"{host}: membership", Action.DESTROY.value, "started")
-            try:
-                await hosts.remove(host, ctx)
-            except StageError as error:
-                failed[host] = error
-            ctx.report.progress(f"{host}: membership", Action.DESTROY.value, "failed" if host in failed else "done")
-
-        await all_of(remove(host) for host in memory.hosts)
-        if failed:
-            raise _left(memory.hosts, failed)
+        await remove_each("the membership", [_removal(host, ctx) for host in memory.hosts], ctx)
         await forget(ctx.kept)
 
     async def stop(self, spec: TailscaleSpec, ctx: StageContext) -> None:
@@ -182,6 +172,15 @@ def _drift(spec: TailscaleSpec, look: Look) -> tuple[ResourceChange, ...]:
         return ()
 
 
+def _membership(host: str) -> str:
+    """The membership of a host that leaves, as it is told."""
+    return f"{host}: membership"
+
+
+def _removal(host: str, ctx: StageContext) -> Removal:
+    return Removal(host, _membership(host), partial(hosts.remove, host, ctx))
+
+
 def _leaving(memory: Memory, members: Sequence[Member]) -> tuple[str, ...]:
     """The hosts that the stage once touched and the settings no longer name."""
     wanted = {member.host for member in members}
@@ -210,18 +209,10 @@ async def _ensure(tailnet: Tailnet, member: Member, seen: Survey, ctx: StageCont
     found = list(compare.resources(tailnet.spec, member, seen))
     if not found:
         ctx.report.line(f"apply: {member.host} is as it is to be")
-    for item in found:
-        ctx.report.progress(item.address, item.action.value, "started", item.note)
-    try:
+    with told(found, ctx):
         if (await tailnet.install(member.host, seen)).changed:
             seen = await hosts.survey(member.host, ctx)
         await tailnet.join(member, seen)
-    except StageError:
-        for item in found:
-            ctx.report.progress(item.address, item.action.value, "failed")
-        raise
-    for item in found:
-        ctx.report.progress(item.address, item.action.value, "done")
 
 
 async def _legs(spec: TailscaleSpec, look: Look, ctx: ReadContext) -> tuple[MemberLeg, ...]:
@@ -263,17 +254,3 @@ async def _until_ready(
                 hint=failed[0].hint,
             )
         await ctx.clock.sleep(_PAUSE_S)
-
-
-def _left(touched: Sequence[str], failed: Mapping[str, StageError]) -> StageError:
-    """The error of a destroy that could not reach every host."""
-    gone = [host for host in touched if host not in failed]
-    left = ", ".join(failed)
-    first = next(iter(failed.values()))
-    done = f"left on {', '.join(gone)}, but " if gone else ""
-    return type(first)(
-        f"the tailnet is {done}not left on {left}: {first.summary}",
-        detail="\n".join(part for error in failed.values() for part in (error.summary, error.detail) if part),
-        hint=first.hint or f"destroy again when {left} can be reached",
-        retry=first.retry,
-    )

@@ -35,6 +35,10 @@ def legs_of(member: Member, seen: Survey, others: Sequence[Survey] = ()) -> Iter
     yield MemberLeg(name)
     state = _state(member, seen.node)
     yield state
+    if state.ok and not seen.led:
+        hint = f"`skyspan up` restarts tailscaled; on {member.host}: ip link show tailscale0; ip route show table 52"
+        lost = "its interface is down, or has lost its routes"
+        yield MemberLeg(f"way of {member.host} into the tailnet", lost, hint, errors.WayLostError)
     if state.ok:
         told = {route for other in others for route in other.peers.get(member.fqdn, ())}
         yield from _membership(member, seen.node, told)

@@ -6,12 +6,28 @@ written before the first change, and removed after the last.
 
 from __future__ import annotations
 
-from skyspan.networks.changing import CHANGING
+from skyspan.networks.changing import CHANGING, FORWARD, FORWARD_BACK
+
+LED = r"""
+led() {
+  way=$(ip -o route get 100.100.100.100 2>/dev/null || :)
+  case $way in *" table 52 "*) return;; esac
+  own=$(tailscale ip -4 2>/dev/null) || return 0
+  device=$(ip -o address show to "$own" | awk 'NR == 1 {print $2}')
+  case $device in "") return;; esac
+  case $way in *" dev $device "*) ;; *) return 1;; esac
+}
+"""
+"""`led`: whether what the kernel sends to members finds its way to the daemon; it does not while the interface is down
+or has lost its routes, which the daemon does not notice. Without an interface nobody is led, and none is missed. Table
+52 (wgengine/router) always leads to the service address 100.100.100.100 (net/tsaddr)."""
 
 PLACES = r"""
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH LC_ALL=C
 owner=$1; shift
 store=/var/lib/skyspan state=/var/lib/skyspan/tailnet
+# As whose the forwarding is recorded that is switched on.
+if=tailnet
 list=/etc/apt/sources.list.d/tailscale.list keyring=/usr/share/keyrings/tailscale-archive-keyring.gpg
 present() { command -v tailscale >/dev/null && command -v tailscaled >/dev/null; }
 ours() { [ -e "$state/owner" ] && [ "$(cat "$state/owner")" = "$owner" ]; }
@@ -75,30 +91,12 @@ logout() {
   echo "the control server does not confirm it" >&2
   exit 95
 }
-forward() {
-  for family in $1; do
-    file=$(forwarding "$family") record=$store/forward-$family
-    step "recording and setting $file"
-    mkdir -p "$record"
-    if ! [ -e "$record/prior" ]; then put "$record/prior" < "$file"; fi
-    : > "$record/used-by-tailnet"
-    if [ "$(cat "$file")" != 1 ]; then echo 1 > "$file"; fi
-  done
-}
-unforward() {
-  for family in 4 6; do
-    file=$(forwarding $family) record=$store/forward-$family
-    if ! [ -e "$record/used-by-tailnet" ]; then continue; fi
-    step "restoring $file"
-    rm -f "$record/used-by-tailnet"
-    if ! ls "$record" | grep -q '^used-by-'; then
-      prior=$(cat "$record/prior" 2>/dev/null) || prior=
-      if [ -n "$prior" ] && [ "$(cat "$file")" != "$prior" ]; then echo "$prior" > "$file"; fi
-      rm -rf "$record"
-    fi
-  done
-}
 """
+    + "forward() {\n"
+    + FORWARD
+    + "}\nunforward() {\n"
+    + FORWARD_BACK
+    + "}\n"
 )
 
 INSTALL = (
@@ -162,7 +160,7 @@ case $action in
   *) if [ -n "$prior" ] && ! [ -e "$state/prior" ]; then printf '%s\n' "$prior" | put "$state/prior"; fi;;
 esac
 daemon
-if [ -n "$families" ]; then forward "$families"; else unforward; fi
+if [ -n "$families" ]; then forward; else unforward; fi
 failed() {
   status 2>/dev/null || :
   if ! logged_in; then
@@ -187,6 +185,10 @@ case $action in
     step "bringing Tailscale up"
     # No flag at all: it then only starts to run again, with the settings it had.
     timeout "$within" tailscale up </dev/null >&2 || failed;;
+  restart)
+    step "restarting tailscaled by the service manager ($(manager))"
+    service restart >&2 || exit 93
+    daemon;;
 esac
 if [ "$action" != join ] && [ $# -gt 0 ]; then
   step "changing settings: $*"
@@ -195,10 +197,11 @@ fi
 """
 )
 """Make the host a member. Standard input: the key, for `join` and `rejoin`. Arguments: action (join, rejoin, raise,
-set), seconds it may take, address families to forward, flags of `tailscale set` that bring back what was there before
-(at once when it cannot join, else when it is left; none where this has joined already),
-and the flags to set. Exits 90 when it is somebody else's, 93 without a daemon, 94 with the status on standard output
-when it does not come up, 95 when the control server does not hear the logout."""
+restart, set), seconds it may take, address families to forward, flags of `tailscale set` that bring back what was there
+before (at once when it cannot join, else when it is left; none where this has joined already), and the flags to set.
+
+Exits 90 when it is somebody else's, 93 without a daemon, 94 with the status on standard output when it does not come
+up, 95 when the control server does not hear the logout."""
 
 LOWER = (
     _CHANGES
@@ -263,7 +266,9 @@ unclaim
 )
 """Leave the tailnet where we joined it, bring back what was there before, the mark of ownership last."""
 
-SURVEY = r"""
+SURVEY = (
+    LED
+    + r"""
 echo @os
 if [ -r /etc/os-release ]; then (. /etc/os-release; echo "${ID:-unknown} ${VERSION_CODENAME:--}"); fi
 echo @tools
@@ -288,15 +293,24 @@ if present; then
     echo
     if [ "${1:-}" = peers ]; then echo @peers; timeout 10 tailscale status --json 2>/dev/null || :; echo; fi
     echo @prefs; timeout 10 tailscale debug prefs 2>/dev/null || :
+    echo @led
+    # It may be on its way up.
+    for again in 1 2 3; do if led; then echo yes; break; fi; sleep 0.3; done
   else
     printf '@trouble\n%s\n' "$trouble"
   fi
 fi
 """
+)
 """Look at everything at once. Argument: `peers` to hear of the other members too."""
 
-PING = r"""
+PING = (
+    LED
+    + r"""
+if ! led; then echo "what it sends to members finds no way into the tunnel: $way"; exit 1; fi
 timeout 5 tailscale ping --tsmp -c 1 "--timeout=$1" "$2" 2>&1
 """
+)
 """Send one packet through the tunnel to a member and wait for its answer. Arguments: how long, whom (a short name or an
-address). It is answered by the other tailscaled, inside the tunnel, so no firewall and no service matters."""
+address). It is answered by the other tailscaled, inside the tunnel, so no firewall and no service matters; as it is
+sent by the daemon itself, the kernel's way to it is looked at beside."""

@@ -19,8 +19,13 @@ _WITHIN = "900ms"
 
 _REAPPLY, _RESTART = "reapply", "restart"
 
+_FOUND_S = 6.0
+"""How long a daemon that was started may take until the others have found it again; a second start would only make that
+longer."""
+
 _CAUSES: tuple[tuple[type[StageError], Cause], ...] = (
     (errors.DaemonUnavailableError, Cause.DAEMON_DOWN),
+    (errors.WayLostError, Cause.INTERFACE_MISSING),
     (errors.TagMismatchError, Cause.WRONG_TAGS),
     (errors.RoutesNotApprovedError, Cause.ROUTE_MISSING),
     (errors.ApprovalRequiredError, Cause.AUTHENTICATION),
@@ -118,7 +123,7 @@ def _cause(leg: MemberLeg, seen: Survey) -> Cause:
 
 def repairs(spec: TailscaleSpec) -> tuple[Repair, ...]:
     """Gentlest first: start what is stopped and set what was changed, then restart daemons; one host at a time."""
-    return tuple(Repair(name, host) for name in (_REAPPLY, _RESTART) for host in spec.hosts)
+    return tuple(Repair(name, host, _FOUND_S) for name in (_REAPPLY, _RESTART) for host in spec.hosts)
 
 
 async def repair(spec: TailscaleSpec, step: Repair, ctx: StageContext) -> None:
