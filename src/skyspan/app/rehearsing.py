@@ -50,7 +50,8 @@ def rehearsable(loaded: Loaded, connections: Mapping[str, str], inputs: Mapping[
     """The stand-ins of a composition: its `rehearsal:` section, or rehearsal.yaml beside it; `inputs` win over those
     that it gives.
 
-    Raises CompositionError with every mistake and its place, UsageError when there are none or two, or no such input.
+    Raises CompositionError with every mistake and its place, UsageError when there are none or two, and for an input
+    that the composition has not, or of another type.
     """
     beside = loaded.folder / FILE_NAME
     inline = loaded.composition.rehearsal
@@ -75,12 +76,17 @@ def rehearsable(loaded: Loaded, connections: Mapping[str, str], inputs: Mapping[
 
 
 def _declared(inputs: Mapping[str, str], loaded: Loaded) -> Mapping[str, str]:
+    """The inputs as they were given: a world that is built for a value of the wrong type would be built in vain."""
+    from skyspan.planning.inputs import resolve_inputs
     from skyspan.planning.source import nearest
 
+    composition = loaded.composition
     for name in inputs:
-        if name not in loaded.composition.inputs:
-            hint = nearest(name, loaded.composition.inputs, "inputs")
+        if name not in composition.inputs:
+            hint = nearest(name, composition.inputs, "inputs")
             raise UsageError(f"there is no input {name!r} (--input)", hint=hint)
+    meant = {name: composition.inputs[name] for name in inputs}
+    resolve_inputs(composition.model_copy(update={"inputs": meant}), inputs)
     return inputs
 
 

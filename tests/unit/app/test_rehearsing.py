@@ -37,3 +37,8 @@ def test_an_input_that_the_composition_does_not_have_is_refused(tmp_path: Path) 
     with pytest.raises(UsageError, match="there is no input 'colur'") as refused:
         given(tmp_path, colur="green")
     assert refused.value.hint == "did you mean colour?"
+
+
+def test_a_value_of_another_type_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="input size: from --input"):
+        given(tmp_path, size="many")
