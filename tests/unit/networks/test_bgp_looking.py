@@ -186,6 +186,27 @@ def test_a_leg_that_fails_says_why(what: str) -> None:
     assert f"{failed[0].name}: {failed[0].reason}" == words
 
 
+def test_of_two_links_to_who_announces_a_prefix_the_kernel_may_choose_either() -> None:
+    [item] = EAST.conversations
+    second = replace(item, peer_host="west-gw-2", local="10.255.0.2", peer="10.255.0.3", device="wg-two")
+    both = replace(EAST, conversations=(item, second))
+    seen = survey("bird_ready")
+    seen = replace(
+        seen,
+        heard={**seen.heard, second.name: seen.heard[item.name]},
+        addresses={**seen.addresses, "wg-two": ("10.255.0.2",)},
+    )
+    for device, well in (("wg-lab", True), ("wg-two", True), ("eth0", False)):
+        now = replace(seen, next_hops={**seen.next_hops, "10.2.0.1": NextHop(device)})
+        ways = [leg.ok for leg in legs_of((both,), (now,)) if leg.name.startswith("way of")]
+        found = [one for one in diagnosis.findings((both,), (now,), ()) if one.cause is Cause.ROUTE_MISSING]
+        assert (ways, len(found)) == ([well, well], 0 if well else 2)
+    silent = replace(seen, heard={item.name: seen.heard[item.name]}, next_hops={"10.2.0.1": NextHop("wg-two")})
+    assert [leg.reason for leg in legs_of((both,), (silent,)) if leg.name.startswith("way of")] == [
+        "over wg-two, not over wg-lab"
+    ]
+
+
 def causes(seen: Survey, silent: Sequence[Way] = ()) -> dict[Cause, str]:
     found = diagnosis.findings((EAST, WEST), (seen, survey("frr_ready")), silent)
     assert all(item.where in HOSTS for item in found)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from skyspan.contracts.watch import Cause, Finding
 from skyspan.networks.addressing import Network
 from skyspan.networks.bgp.parse import Heard, NextHop, Survey
-from skyspan.networks.bgp.ready import Way, dropped_by_wireguard, target_in
+from skyspan.networks.bgp.ready import Way, dropped_by_wireguard, goes_to_a_speaker, target_in
 from skyspan.networks.bgp.speaking import Conversation, Instance
 
 
@@ -97,10 +97,9 @@ def _prefixes(instance: Instance, item: Conversation, heard: Heard, survey: Surv
             f"{peer} sends {leaked}, which nobody declared: {host} refuses it",
             f"add it to `announce` of {peer}, or have {peer} keep it",
         )
-    device = item.device or survey.device_of(item.local)
     for net in item.receive:
         hop = survey.next_hops.get(target_in(net), NextHop())
-        if str(net) in heard.received and not item.multihop and hop.device != device:
+        if str(net) in heard.received and not item.multihop and not goes_to_a_speaker(instance, net, survey):
             way = f"over {hop.device}" if hop.device else "nowhere"
             yield Finding(
                 Cause.ROUTE_MISSING,

@@ -149,11 +149,19 @@ def _unlike(wanted: Sequence[Network], there: Iterable[str]) -> str:
 def _next_hop(instance: Instance, item: Conversation, net: Network, survey: Survey) -> Leg:
     name = f"way of {instance.host} to {net}"
     hop = survey.next_hops.get(target_in(net), NextHop())
-    device = item.device or survey.device_of(item.local)
-    if hop.device and (item.multihop or hop.device == device):
+    if goes_to_a_speaker(instance, net, survey):
         return Leg(name)
+    device = item.device or survey.device_of(item.local)
     reason = f"over {hop.device}, not over {device}" if hop.device else "the kernel has none"
     return Leg(name, reason, "another route is preferred: `ip route get` on the host shows it")
+
+
+def goes_to_a_speaker(instance: Instance, net: Network, survey: Survey) -> bool:
+    """Whether the kernel sends what is for a prefix over the link to one who announces it; of several it takes any."""
+    device = survey.next_hops.get(target_in(net), NextHop()).device
+    announcing = [item for item in instance.conversations if str(net) in survey.heard.get(item.name, Heard()).received]
+    links = {item.device or survey.device_of(item.local) for item in announcing}
+    return bool(device) and (device in links or any(item.multihop for item in announcing))
 
 
 def ping_legs(ways: Sequence[Way], answered: Mapping[tuple[str, str, str], bool]) -> Iterator[Leg]:
