@@ -269,6 +269,11 @@ def test_pings_go_from_site_to_site_and_else_inside_the_link() -> None:
     )
     bare = ways_between(settings, (EAST,), {})
     assert bare == (Way("east-gw", "west-gw", "10.255.0.0", "10.255.0.1"),)
+    [item] = EAST.conversations
+    second = replace(item, peer_host="west-gw-2", local="10.255.0.2", peer="10.255.0.3")
+    both = replace(EAST, conversations=(item, second))
+    assert ways_between(settings, (EAST,), {"east-gw": ("10.1.0.1",)})[0].source == "10.1.0.1"
+    assert ways_between(settings, (both,), {"east-gw": ("10.1.0.1",)})[0].source == "10.255.0.0"
     told = ways_between(spec(probes={"west-gw": "10.2.0.99"}), (EAST,), sites)
     assert told[0].target == "10.2.0.99"
     legs = tuple(ping_legs(told, {}))

@@ -165,7 +165,7 @@ class AwsVpnProvider:
         return await watching.diagnose(spec, ctx)
 
     def repairs(self, spec: AwsVpnSpec, ctx: ReadContext) -> tuple[Repair, ...]:
-        """Give traffic to the other tunnel; call again; write and load anew; restart."""
+        """Leave a silent tunnel for the other and call again; write and load anew; restart."""
         return watching.repairs(spec)
 
     async def repair(self, spec: AwsVpnSpec, step: Repair, ctx: StageContext) -> None:

@@ -68,10 +68,15 @@ def _ways(spec: BgpSpec, instance: Instance, item: Conversation, sites: Mapping[
             continue
         target = _of_version(named.get(speaker.host, ()), item.version)
         target = target or _of_version(sites.get(speaker.host, ()), item.version)
-        if not target and speaker.host == item.peer_host:
-            target = item.peer
         if target and speaker.host != instance.host:
             yield Way(instance.host, speaker.host, source, target)
+        elif speaker.host == item.peer_host:
+            # Of several speakers of the same prefixes, another one may answer what does not come from the link itself.
+            yield Way(instance.host, speaker.host, source if _alone(instance, item) else item.local, item.peer)
+
+
+def _alone(instance: Instance, item: Conversation) -> bool:
+    return not any(set(other.receive) & set(item.receive) for other in instance.conversations if other is not item)
 
 
 def _of_version(addresses: Iterable[str], version: int) -> str:
