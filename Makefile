@@ -45,7 +45,8 @@ test: tools ## everything: the checks, then the tests with real tools (as root)
 test-kernel: tools ## links carried by a real kernel, in a guest under QEMU (as root; minutes)
 	@tools/kernel
 	tools/kernel run $(BIN)/pytest -q -s -p no:cacheprovider --durations=5 tests/kernel/planes.py \
-	  tests/integration/test_wireguard_link.py -k 'planes or sites_reach or stop_takes'
+	  tests/integration/test_wireguard_link.py tests/integration/test_aws_vpn_link.py \
+	  -k 'planes or sites_reach or stop_takes or bgp_announces'
 
 soak: tools ## break every kind of link for ten minutes each (as root; make soak MINUTES=3)
 	SKYSPAN_FAULT_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest -q -s -n 0 tests/chaos/test_link_faults.py
