@@ -115,11 +115,6 @@ def lay_out(rehearsal: Rehearsal) -> Topology:
     return Topology(machines, helpers, tuple(bridges), tuple(ports), tuple(_routes(rehearsal, router)), forwarding)
 
 
-def control_address(rehearsal: Rehearsal) -> IPv4Address:
-    """Where Skyspan itself runs."""
-    return _control_pair(rehearsal)[0]
-
-
 def router_control_address(rehearsal: Rehearsal) -> IPv4Interface:
     """The router's address towards the control namespace."""
     return IPv4Interface(f"{_control_pair(rehearsal)[1]}/{rehearsal.control.prefixlen}")
