@@ -11,11 +11,12 @@ from skyspan.contracts.network import NetworkProvider
 from skyspan.contracts.watch import Finding, Passage, Repair
 from skyspan.model.change import Action, Change, Observation, ResourceChange
 from skyspan.model.diagnostic import Diagnostic, Position, Severity
-from skyspan.model.error import StageError
+from skyspan.model.error import Retry, StageError
 from skyspan.model.value import digest
 from skyspan.networks.legs import summary
 from skyspan.networks.lifecycle import Removal, remove_each, told
 from skyspan.networks.looking import all_of
+from skyspan.networks.patience import Patience
 from skyspan.networks.tailscale import compare, hosts, watching
 from skyspan.networks.tailscale.compare import Member, members_of
 from skyspan.networks.tailscale.memory import Memory, forget, recall, remember
@@ -25,9 +26,7 @@ from skyspan.networks.tailscale.parse import Survey
 from skyspan.networks.tailscale.ready import MemberLeg, legs_of, pairs, ping_leg
 from skyspan.networks.tailscale.spec import TailscaleSpec
 
-_PAUSE_S = 0.3
-
-_STUBBORN_S = 4.0
+_HOPELESS_S = 4.0
 """What the tailnet says of a member arrives within a moment of its joining: what is wrong then stays so."""
 
 
@@ -235,8 +234,7 @@ async def _until_ready(
     spec: TailscaleSpec, members: Sequence[Member], ctx: StageContext
 ) -> tuple[Look, tuple[MemberLeg, ...]]:
     begun = ctx.clock.monotonic()
-    until = begun + spec.ready_within
-    until = until if ctx.deadline is None else min(until, ctx.deadline)
+    patience = Patience.of(spec.ready_within, ctx)
     while True:
         look = await _look(members, ctx)
         legs = await _legs(spec, look, ctx)
@@ -245,12 +243,11 @@ async def _until_ready(
             for leg in legs:
                 ctx.report.line(leg.line())
             return look, legs
-        now = ctx.clock.monotonic()
-        stubborn = failed[0].kind.default_retry.value == "never" and now >= begun + _STUBBORN_S
-        if stubborn or now + _PAUSE_S >= until:
+        waited = ctx.clock.monotonic() - begun
+        if patience.ends or (failed[0].kind.default_retry is Retry.NEVER and waited >= _HOPELESS_S):
             raise failed[0].kind(
                 f"the tailnet is not as wanted: {summary(legs)}",
                 detail="\n".join(leg.line() for leg in legs),
                 hint=failed[0].hint,
             )
-        await ctx.clock.sleep(_PAUSE_S)
+        await patience.pause()
