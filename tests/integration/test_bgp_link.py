@@ -69,24 +69,13 @@ fi
 """Announce other prefixes by hand, past everything that was declared."""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_link(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Joined]:
-    async with joined(tmp_path_factory.mktemp("link")) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_bare(shared_link: Joined) -> dict[str, str]:
-    return await shared_link.sites.state()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
-async def routing(shared_link: Joined, shared_bare: dict[str, str], tmp_path: Path) -> AsyncIterator[Routing]:
+async def routing(shared_link: Joined, shared_linked: dict[str, str], tmp_path: Path) -> AsyncIterator[Routing]:
     """A stage over the link that all share: whatever the test leaves of it can be destroyed."""
     made = Routing(stage_on(shared_link.sites, tmp_path))
     yield made
     await made.down(bgp(shared_link))
-    assert await shared_link.sites.state() == shared_bare
+    assert await shared_link.sites.state() == shared_linked
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.support.bgp_rig import Joined, bgp, joined
+from tests.support.bgp_rig import Joined, bgp
 from tests.support.gateways import given_back, stage_on
 
 from skyspan.model.secret import Secret
@@ -19,22 +19,11 @@ from skyspan.testing.conformance.provider import ProviderCase, ProviderConforman
 PASSWORD = Secret("made-for-this-test-alone")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_link(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Joined]:
-    async with joined(tmp_path_factory.mktemp("link")) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_bare(shared_link: Joined) -> dict[str, str]:
-    return await shared_link.sites.state()
-
-
 @pytest.mark.integration
 class TestBgp(ProviderConformance):
     @pytest_asyncio.fixture(loop_scope="module")
     async def case(
-        self, tmp_path: Path, shared_link: Joined, shared_bare: dict[str, str]
+        self, tmp_path: Path, shared_link: Joined, shared_linked: dict[str, str]
     ) -> AsyncIterator[ProviderCase]:
         def spec(*west: str, **settings: Any) -> BgpSpec:
             return bgp(
@@ -50,5 +39,5 @@ class TestBgp(ProviderConformance):
             world=stage_on(shared_link.sites, tmp_path),
             snapshot=shared_link.sites.state,
         )
-        async with given_back(case, shared_link.sites, shared_bare):
+        async with given_back(case, shared_link.sites, shared_linked):
             yield case
