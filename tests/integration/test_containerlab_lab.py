@@ -290,6 +290,25 @@ topology:
 """.replace("IMG", BUSYBOX)
 
 
+async def test_a_command_that_something_in_its_node_stopped_is_run_again(world: DockerWorld, tmp_path: Path) -> None:
+    """As FRR's start does, which stops what has a process number that it kept from before a restart."""
+    stopped_once = "test -e /run/again || { mkdir -p /run; touch /run/again; exit 130; }"
+    places = {"lab-1": world.machines(LocalTransport(ENV))["lab-1"]}
+    lab = Stage.make(tmp_path, places, world, "small", stop_within=1.0).write({"lab.clab.yml": SMALL})
+    lab.edit('"ip addr add 10.1.0.2/30 dev eth1"', f"\"sh -c '{stopped_once}; ip addr add 10.1.0.2/30 dev eth1'\"")
+    await lab.up()
+    world.docker("lab-1", "exec", "clab-small-a", "ping", "-c1", "-W1", "10.1.0.2")
+
+    # The same when containerlab starts the node again, by the same topology or by another one than it was stopped with.
+    for change in (("IMG", "IMG"), ("10.1.0.1/30", "10.1.0.1/29")):
+        world.docker("lab-1", "exec", "clab-small-b", "rm", "/run/again")
+        await lab.provider.stop(lab.spec, lab.surroundings.writing())
+        lab.edit(*(part.replace("IMG", BUSYBOX) for part in change))
+        await lab.up()
+        world.docker("lab-1", "exec", "clab-small-a", "ping", "-c1", "-W1", "10.1.0.2")
+    await lab.destroy()
+
+
 async def test_a_lab_is_connected_to_what_others_made_and_leaves_it(world: DockerWorld, tmp_path: Path) -> None:
     machine: Machine = world.machines(LocalTransport(ENV))["lab-1"]
     lab = Stage.make(tmp_path, {"lab-1": machine}, world, "mixed").write({"lab.clab.yml": MIXED})

@@ -12,6 +12,7 @@ from skyspan.model.error import SpecError, StageError, ToolFailedError, ToolMiss
 from skyspan.model.secret import Secret
 from skyspan.providers.containerlab import commands
 from skyspan.providers.containerlab.commands import Place
+from skyspan.providers.containerlab.executed import STOPPED
 from skyspan.providers.containerlab.memory import Memory
 from skyspan.providers.containerlab.template import Template, rendered
 from skyspan.providers.containerlab.topology import Topology
@@ -69,7 +70,7 @@ _MEANINGS: Sequence[tuple[str, str]] = (
 )
 """What containerlab's words mostly mean, the first that fits."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_IN_NODE_S = 60.0
+_IN_NODE_S, _TIMES = 60.0, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +185,12 @@ async def mend(
         await _run(commands.mend_command(place, removed, started), host, "mending the lab", ctx)
 
 
-async def deploy(place: Place, host: str | None, file: str, ctx: StageContext) -> None:
-    """Have containerlab make the lab so."""
+async def deploy(place: Place, host: str | None, file: str, ctx: StageContext) -> str:
+    """Have containerlab make the lab so; what it said."""
     done = await ctx.places.reach(host).run(commands.deploy_command(place, file), ctx.report.output)
     if not done.ok:
         raise _deploy_failed(done, host)
+    return _said(done)
 
 
 async def unlink(
@@ -209,11 +211,15 @@ async def unlink(
 async def run_in_node(
     host: str | None, container: str, argv: Sequence[str], secrets: Iterable[Secret], ctx: StageContext
 ) -> None:
-    """Run a command of the topology's `exec` again. As in containerlab, one that fails is told and no more."""
+    """Run a command of the topology's `exec` again. As in containerlab, one that fails is told and no more; one that
+    something in the node stopped is repeated."""
     command = inside_command(container, argv, effect=Effect.WRITE, timeout_s=_IN_NODE_S)
-    done = await ctx.places.reach(host).run(command)
-    said = "" if done.ok else f": exit status {done.exit_code}: {done.last_words(2)}"
-    ctx.report.line(mask_secrets(f"{container}: {' '.join(argv)}{said}", secrets))
+    for left in reversed(range(_TIMES)):
+        done = await ctx.places.reach(host).run(command)
+        said = "" if done.ok else f": exit status {done.exit_code}: {done.last_words(2)}"
+        ctx.report.line(mask_secrets(f"{container}: {' '.join(argv)}{said}", secrets))
+        if not left or done.timed_out or done.exit_code not in STOPPED:
+            return
 
 
 async def stop(
@@ -224,10 +230,9 @@ async def stop(
         await _run(commands.stop_command(place, file, nodes, grace_s), host, "stopping the lab", ctx)
 
 
-async def start(place: Place, host: str | None, file: str, nodes: Sequence[str], ctx: StageContext) -> None:
-    """Start nodes whose interfaces are parked, by the topology that is on the host."""
-    if nodes:
-        await _run(commands.start_command(place, file, nodes), host, "starting the lab", ctx)
+async def start(place: Place, host: str | None, file: str, nodes: Sequence[str], ctx: StageContext) -> str:
+    """Start nodes whose interfaces are parked, by the topology that is on the host; what containerlab said."""
+    return _said(await _run(commands.start_command(place, file, nodes), host, "starting the lab", ctx))
 
 
 async def sweep(place: Place, memory: Memory, topology: Topology, ctx: StageContext) -> None:
@@ -274,10 +279,11 @@ def _parked(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(line.removeprefix(commands.PARKED) for line in lines)
 
 
-async def _run(command: Command, host: str | None, what: str, ctx: StageContext) -> None:
+async def _run(command: Command, host: str | None, what: str, ctx: StageContext) -> Completed:
     done = await ctx.places.reach(host).run(command, ctx.report.output)
     if not done.ok:
         raise _failed(done, host, what)
+    return done
 
 
 def _failed(done: Completed, host: str | None, what: str) -> StageError:
@@ -294,9 +300,12 @@ def _failed(done: Completed, host: str | None, what: str) -> StageError:
     return docker_trouble(done, where(host), what)
 
 
+def _said(done: Completed) -> str:
+    return _COLOURS.sub("", (done.stderr or done.stdout).decode(errors="replace"))
+
+
 def _last_lines(done: Completed) -> str:
-    text = _COLOURS.sub("", (done.stderr or done.stdout).decode(errors="replace"))
-    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-12:])
+    return "\n".join([line.rstrip() for line in _said(done).splitlines() if line.strip()][-12:])
 
 
 def _deploy_failed(done: Completed, host: str | None) -> StageError:

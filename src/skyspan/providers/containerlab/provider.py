@@ -3,8 +3,7 @@ rest."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,6 +15,7 @@ from skyspan.model.error import SpecError, StageError
 from skyspan.model.value import digest, masked, revealed
 from skyspan.providers.containerlab import compare, hosts
 from skyspan.providers.containerlab.commands import Place, place_of
+from skyspan.providers.containerlab.executed import argv_of, stopped_commands
 from skyspan.providers.containerlab.memory import Memory, forget, recall, remember
 from skyspan.providers.containerlab.network import choose_management, refuse_overlap
 from skyspan.providers.containerlab.observation import observation
@@ -23,7 +23,6 @@ from skyspan.providers.containerlab.render import with_management
 from skyspan.providers.containerlab.repair import Sight, due, mending, settled_of
 from skyspan.providers.containerlab.spec import ContainerlabSpec
 from skyspan.providers.containerlab.template import Template, literal
-from skyspan.providers.containerlab.topology import spelled_out
 from skyspan.providers.containerlab.wanted import (
     Renderer,
     Wanted,
@@ -170,8 +169,11 @@ class ContainerlabProvider:
         parked = [node for node, item in hosts.ours(look, place, memory.lab).items() if item.name in survey.parked]
         if before is not None and parked and (not before.applied or before.content != memory.content):
             # containerlab reconciles what is stopped with the topology that it was stopped with, and no other.
-            await hosts.start(place, spec.host, before.file, parked, ctx)
+            said = await hosts.start(place, spec.host, before.file, parked, ctx)
             look = await hosts.look(spec.host, ctx, others=wanted.topology.others)
+            folder = place.made(before.file, before.lab)
+            stopped = stopped_commands(said, parsed(before.topology), folder)
+            await _run_in_nodes(stopped, spec, hosts.ours(look, place, before.lab), ctx)
         if survey.content != memory.content:
             archive = wanted.shipment.archive(wanted.file, literal(text))
             await hosts.ship(place, spec.host, memory.content, archive, ctx)
@@ -208,30 +210,32 @@ class ContainerlabProvider:
         if before is not None:
             changed = compare.changed_links(parsed(before.topology), topology)
             await hosts.unlink(place, spec.host, changed, found, ctx)
-        await self._deploy(spec, work, found, ctx)
+        said = await self._deploy(spec, work, found, ctx)
         seen = await self._nodes(spec, work, ctx)
         sight = Sight({node: item for node, item in found.items() if item.name not in mend.removed}, seen, parked)
-        secrets = secrets_of(spec)
-        commands = tuple(due(topology, plain_exec(spec), memory.settled, sight))
         folder = place.made(memory.file, memory.lab)
-        for node, line in commands:
-            argv = shlex.split(spelled_out(line, node, folder))
-            await hosts.run_in_node(spec.host, seen[node].name, argv, secrets, ctx)
+        lines = due(topology, plain_exec(spec), memory.settled, sight)
+        commands = (
+            *stopped_commands(said, topology, folder),
+            *((node, argv_of(line, node, folder)) for node, line in lines),
+        )
+        await _run_in_nodes(commands, spec, seen, ctx)
         # What is waited for is looked at after it.
         return await self._nodes(spec, work, ctx) if commands and not spec.wait else seen
 
     async def _deploy(
         self, spec: ContainerlabSpec, work: _Work, found: Mapping[str, Container], ctx: StageContext
-    ) -> None:
+    ) -> str:
+        """Let containerlab reconcile; what it said."""
         place, file, topology = work.place, work.memory.file, work.wanted.topology
         try:
-            await hosts.deploy(place, spec.host, file, ctx)
+            return await hosts.deploy(place, spec.host, file, ctx)
         except StageError as error:
             if not hosts.disowned(error):
                 raise
             ctx.report.line("making links to the host anew: containerlab does not know them again")
             await hosts.unlink(place, spec.host, [link for link in topology.links if link.kind != "veth"], found, ctx)
-            await hosts.deploy(place, spec.host, file, ctx)
+            return await hosts.deploy(place, spec.host, file, ctx)
 
     async def _nodes(self, spec: ContainerlabSpec, work: _Work, ctx: ReadContext) -> dict[str, Container]:
         """What there is by node now."""
@@ -300,6 +304,20 @@ async def _changed_files(spec: ContainerlabSpec, memory: Memory, ctx: ReadContex
     if not memory.applied or memory.applied == _settings(spec, wanted) or _moved(spec, wanted, memory):
         return ()
     return tuple(compare.differences(parsed(memory.topology), wanted.topology, memory.settled, wanted.shipment.nodes))
+
+
+async def _run_in_nodes(
+    commands: Iterable[tuple[str, tuple[str, ...]]],
+    spec: ContainerlabSpec,
+    containers: Mapping[str, Container],
+    ctx: StageContext,
+) -> None:
+    """Run commands of `exec`, each in the node before it, one after the other; a node that went meanwhile is found
+    missing by what looks next."""
+    secrets = secrets_of(spec)
+    for node, argv in commands:
+        if node in containers:
+            await hosts.run_in_node(spec.host, containers[node].name, argv, secrets, ctx)
 
 
 async def _remove(memory: Memory, place: Place, ctx: StageContext) -> None:
