@@ -258,17 +258,27 @@ async def test_a_cut_tunnel_is_named_and_traffic_goes_on_through_the_other(vpn: 
     assert await vpn.gateway.state() == before
 
 
-async def test_a_killed_daemon_is_named_and_repaired_with_one_session_per_tunnel(vpn: Vpn) -> None:
+@pytest.mark.parametrize(
+    ("breaks", "cause"),
+    [
+        pytest.param("kill -9 $(cat /run/skyspan/charon.pid)", Cause.DAEMON_DOWN, id="daemon killed"),
+        pytest.param("echo 0 > /proc/sys/net/ipv4/ip_forward", Cause.FORWARD_DROPPED, id="forwarding off"),
+    ],
+)
+async def test_trouble_of_the_host_is_named_once_and_repaired_with_one_session_per_tunnel(
+    vpn: Vpn, breaks: str, cause: Cause
+) -> None:
     await vpn.up(spec())
-    await vpn.gateway.sh("kill -9 $(cat /run/skyspan/charon.pid)")
-    assert [one.cause for one in await vpn.diagnosed(spec())] == [Cause.DAEMON_DOWN]
+    await vpn.gateway.sh(breaks)
+    assert not any((await vpn.passes(spec())).values())
+    assert [one.cause for one in await vpn.diagnosed(spec())] == [cause]
     begun = time.monotonic()
     for step in vpn.provider.repairs(spec(), vpn.world.reading()):
         with contextlib.suppress(StageError):
             await vpn.provider.repair(spec(), step, vpn.world.writing())
         if all((await vpn.passes(spec())).values()):
             break
-    print(f"charon killed: repaired by {step.name} in {time.monotonic() - begun:.1f} s")
+    print(f"{cause}: repaired by {step.name} in {time.monotonic() - begun:.1f} s")
     assert step.name == "reapply"
     assert await vpn.sessions() == {1: 1, 2: 1}
     assert (await vpn.look(spec()))[1].action is Action.NONE

@@ -187,6 +187,16 @@ async def test_what_breaks_a_link_is_named_and_repaired_with_one_session(link: L
         assert time.monotonic() - begun < REPAIRED_S
     await link.assert_one_session()
 
+    # A gateway that answers itself and passes nothing on.
+    for victim in sites.gateways:
+        await sites.machines[victim].sh("echo 0 > /proc/sys/net/ipv4/ip_forward")
+        assert not await link.passes(spec())
+        found = await link.diagnosed(spec())
+        assert [(one.cause, one.where) for one in found] == [(Cause.FORWARD_DROPPED, victim)]
+        step, _ = await link.repaired(spec())
+        assert step == f"reapply {victim}", "the session is left alone"
+    await link.assert_one_session()
+
     await link.down(spec())
     assert await sites.state() == before
 

@@ -35,6 +35,8 @@ _ASTRAY = 'for key in $(wg show "$1" peers); do wg set "$1" peer "$key" endpoint
 _NARROWED = 'for key in $(wg show "$1" peers); do wg set "$1" peer "$key" allowed-ips 192.0.2.78/32; done'
 _UNROUTED = 'ip route show dev "$1" proto 241 | while read -r to rest; do ip route delete "$to" dev "$1"; done'
 
+_HELD = Fault("forwarding off", scripted("echo 0 > /proc/sys/net/ipv4/ip_forward"), 10, ("forward-dropped",))
+
 _WIREGUARD = (
     Fault("daemon killed", killed("wireguard-go"), 5, ("interface-missing", "daemon-down")),
     Fault(
@@ -47,7 +49,7 @@ _WIREGUARD = (
     Fault("AllowedIPs lost", scripted(_NARROWED), 10, ("allowed-ips",)),
     Fault("endpoints astray", scripted(_ASTRAY, hosts=2), 12, heals=True),
     Fault("both daemons killed", killed("wireguard-go", hosts=2), 10, ("interface-missing", "daemon-down")),
-    Fault("forwarding off", scripted("echo 0 > /proc/sys/net/ipv4/ip_forward"), 10, ("forward-dropped",)),
+    _HELD,
     Fault("packets lost", told("loss", "office", "north", "20", undo=("restore", "office", "north")), 5, heals=True),
     Fault("NAT bound anew", rebound, 10, heals=True),
     Fault("host rebooted", told("reboot", "north-gw"), 20),
@@ -71,6 +73,7 @@ _IPSEC = (
     Fault("way cut", cut("east", "west"), 10, ("unreachable", "handshake-missing")),
     Fault("session ended", scripted(_TERMINATED), 10, heals=True),
     Fault("connection unloaded", scripted(_UNLOADED), 10, ("interface-missing",)),
+    _HELD,
     Fault("both charons killed", killed("charon", "charon-systemd", hosts=2), 15, ("daemon-down",)),
 )
 
@@ -143,6 +146,7 @@ _AWS_VPN = (
     Fault("tunnel cut", between("vpn", _CARRYING_CUT, "nft delete table ip broken"), 20, ("unreachable",), evaded=True),
     Fault("way cut", cut("cloud", "lab"), 15),
     Fault("connections unloaded", scripted(_UNLOADED), 15, ("interface-missing",)),
+    _HELD,
     Fault("host rebooted", told("reboot", "lab-gw"), 30),
     Fault("cloud's end rebooted", told("reboot", "vpn"), 30, heals=True),
 )

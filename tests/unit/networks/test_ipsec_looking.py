@@ -25,7 +25,7 @@ from skyspan.networks.ipsec.keys import Keys
 from skyspan.networks.ipsec.link import plan_ends
 from skyspan.networks.ipsec.message import list_of, parse_message, sections_of, text_of
 from skyspan.networks.ipsec.observation import Look
-from skyspan.networks.ipsec.parse import Survey, parse_survey
+from skyspan.networks.ipsec.parse import Probed, Survey, parse_held, parse_survey
 from skyspan.networks.ipsec.ready import legs_of
 from skyspan.networks.ipsec.spec import IpsecSpec, Plane
 from skyspan.networks.legs import summary
@@ -468,3 +468,17 @@ def test_rules_that_docker_has_for_other_prefixes_are_a_difference() -> None:
     assert not differing(filters=Filters(chain), digests=right)
     assert differing(filters=Filters(chain)) == ["east: DOCKER-USER"]
     assert differing(filters=Filters({(4, "iptables-nft"): False})) == ["east: DOCKER-USER of iptables-nft"]
+
+
+@pytest.mark.parametrize(
+    ("answered", "said", "trouble"),
+    [
+        (True, "", ""),
+        (False, "", "silence"),
+        (True, "held 6\n", "forwarding of IPv6 is off"),
+        (True, "held 4\nheld 6\n", "forwarding of IPv4 is off"),
+        (False, "held 4\n", "silence"),
+    ],
+)
+def test_a_gateway_that_answers_and_forwards_nothing_is_no_open_way(answered: bool, said: str, trouble: str) -> None:
+    assert Probed(answered, parse_held(said)).trouble("silence") == trouble

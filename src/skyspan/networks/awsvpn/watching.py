@@ -19,7 +19,6 @@ from skyspan.networks.bgp.provider import BgpProvider
 from skyspan.networks.bgp.spec import BGP_PORT
 from skyspan.networks.bgp.watch import RELOAD
 from skyspan.networks.ipsec import hosts
-from skyspan.networks.ipsec.commands import probe_command
 from skyspan.networks.ipsec.diagnose import findings
 from skyspan.networks.ipsec.keys import recall
 from skyspan.networks.ipsec.link import EndState
@@ -65,10 +64,17 @@ async def probe(spec: AwsVpnSpec, ctx: ReadContext) -> tuple[Passage, ...]:
 
 async def _passage(end: EndState, ctx: ReadContext) -> Passage:
     try:
-        done = await ctx.places.reach(end.host).query(probe_command(end))
+        probed = await hosts.probe(end, ctx)
     except StageError as error:
         return Passage(end.host, end.other, None, f"{end.host}: {error.summary}")
-    return Passage(end.host, end.other, done.ok, "" if done.ok else f"{end.peer_addresses[0]} answers no ping")
+    trouble = probed.trouble(f"{end.peer_addresses[0]} answers no ping")
+    return Passage(end.host, end.other, not trouble, trouble)
+
+
+async def _silent(ends: Sequence[EndState], ctx: ReadContext) -> tuple[EndState, ...]:
+    """The tunnels through which nothing answers, whatever the host does with what comes through."""
+    found = await all_of(hosts.probe(end, ctx) for end in ends)
+    return tuple(end for end, probed in zip(ends, found, strict=True) if not probed.answered)
 
 
 async def _speaking(ends: Sequence[EndState], ctx: ReadContext) -> Passage:
@@ -146,8 +152,7 @@ async def repair(spec: AwsVpnSpec, step: Repair, ctx: StageContext) -> None:
         raise NotReadyError("the tunnels have not been made yet", hint="`skyspan up` makes them")
     ends, seen = await planned(spec, ctx, probe=False)
     view = View(views(spec, ends, seen))
-    passed = await all_of(_passage(end, ctx) for end in ends)
-    silent = tuple(end for end, one in zip(ends, passed, strict=True) if not one.passed)
+    silent = await _silent(ends, ctx)
     _refuse_in_vain(view, step, silent)
     ctx.report.line(f"repair: {step.name} on {step.host}")
     if step.name == RESTART:
@@ -155,8 +160,7 @@ async def repair(spec: AwsVpnSpec, step: Repair, ctx: StageContext) -> None:
     if step.name in (REAPPLY, RESTART):
         for one in view.looks:
             await hosts.converge(one.ends[0], one, ctx)
-    again = await all_of(_passage(end, ctx) for end in silent)
-    await all_of(hosts.initiate(end, ctx) for end, one in zip(silent, again, strict=True) if not one.passed)
+    await all_of(hosts.initiate(end, ctx) for end in await _silent(silent, ctx))
     bgp = sessions_of(spec, ends)
     if bgp is not None and step.name in (REAPPLY, RESTART):
         await BgpProvider().repair(bgp, Repair(RELOAD, step.host), ctx)
@@ -170,6 +174,6 @@ def _refuse_in_vain(view: View, step: Repair, silent: Sequence[EndState]) -> Non
     if step.name == RE_INITIATE and not answers:
         raise NotReadyError(f"{where} cannot help: charon does not run there")
     if step.name == RE_INITIATE and not silent:
-        raise NotReadyError(f"{where} cannot help: both tunnels carry traffic")
+        raise NotReadyError(f"{where} cannot help: there is an answer through both tunnels")
     if step.name == RESTART and carrying and answers:
         raise NotReadyError(f"{where} would cut {carrying[0].other}, which carries traffic")

@@ -52,8 +52,8 @@ def survey_command(end: EndState, *, probe: bool) -> Command:
 
 
 def probe_command(end: EndState) -> Command:
-    """One ping to every inner address of the other end."""
-    arguments = (" ".join(end.peer_addresses), " ".join(end.addresses))
+    """One ping to every inner address of the other end, and a look whether what comes through is forwarded."""
+    arguments = (" ".join(end.peer_addresses), " ".join(end.addresses), " ".join(map(str, end.families)))
     return Command(
         _shell(looking.PROBE, (end.name, end.owner, False), arguments), timeout_s=PROBE_TIMEOUT_S, effect=Effect.READ
     )

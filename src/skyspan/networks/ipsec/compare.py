@@ -214,9 +214,8 @@ def differences(end: EndState, files: Mapping[str, str], session: str, seen: Sur
     live = seen.digests.get("table")
     if live != seen.digests.get("loaded") or seen.digests.get("rules") != digest_of(end.firewall):
         yield ResourceChange(f"{end.host}: firewall {end.table}", _made(seen.digests.get("rules")))
-    for family in end.families:
-        if not seen.forwarding.get(family, False):
-            yield ResourceChange(f"{end.host}: forwarding of IPv{family}", Action.UPDATE, "off")
+    for family in seen.held(end.families):
+        yield ResourceChange(f"{end.host}: forwarding of IPv{family}", Action.UPDATE, "off")
     yield from _docker_differs(end, seen)
 
 

@@ -187,9 +187,8 @@ def _traffic(end: EndState, pairs: Sequence[tuple[EndState, Survey]], seen: Surv
     elif not all(probe.answered for probe in big):
         words = f"packets of {end.mtu} bytes to {end.other} are lost, small ones pass"
         yield Finding(Cause.MTU_HOLE, end.host, words, "the underlay carries less: set a lower `mtu`")
-    for family in end.families:
-        if not seen.forwarding.get(family, False):
-            yield Finding(Cause.FORWARD_DROPPED, end.host, f"forwarding of IPv{family} is off", "`skyspan up` sets it")
+    for family in seen.held(end.families):
+        yield Finding(Cause.FORWARD_DROPPED, end.host, f"forwarding of IPv{family} is off", "`skyspan up` sets it")
     if seen.digests.get("table") != seen.digests.get("loaded"):
         words = f"the firewall table {end.table} was changed or removed"
         yield Finding(Cause.FORWARD_DROPPED, end.host, words, "`skyspan up` loads it")

@@ -16,7 +16,7 @@ from skyspan.networks.ipsec.compare import DAEMON_PACKAGES, addresses_of, plane_
 from skyspan.networks.ipsec.config import boot_files, bundle
 from skyspan.networks.ipsec.link import EndState, plan_ends
 from skyspan.networks.ipsec.observation import Look
-from skyspan.networks.ipsec.parse import Survey, parse_survey
+from skyspan.networks.ipsec.parse import Probed, Survey, parse_held, parse_survey
 from skyspan.networks.ipsec.spec import IpsecSpec, Plane
 from skyspan.networks.looking import all_of
 
@@ -61,6 +61,12 @@ async def _look(end: EndState, ctx: ReadContext, *, probe: bool) -> Survey:
             detail=f"{type(error).__name__}: {error}",
             hint=f"are iproute2 and strongSwan (5.7 or later, with swanctl) on {end.host}?",
         ) from error
+
+
+async def probe(end: EndState, ctx: ReadContext) -> Probed:
+    """Ping what is inside the tunnel, from one end. Raises StageError when the end cannot be asked."""
+    done = await ctx.places.reach(end.host).query(commands.probe_command(end))
+    return Probed(done.ok, parse_held(done.text()))
 
 
 async def converge(end: EndState, look: Look, ctx: StageContext) -> None:

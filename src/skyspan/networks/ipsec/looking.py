@@ -90,8 +90,11 @@ Arguments: inner addresses to ping (by spaces), own inner addresses, size of the
 whose way is asked for, the prefixes there."""
 
 PROBE = r"""
-peers=$1 own=$2
+peers=$1 own=$2 families=$3
 code=0
+for family in $families; do
+  if [ "$(cat "$(forwarding $family)" 2>/dev/null)" = 0 ]; then echo "held $family"; fi
+done
 for peer in $peers; do
   for address in $own; do
     case "$address $peer" in *:*\ *:*) ;; *:*) continue;; esac
@@ -100,4 +103,5 @@ for peer in $peers; do
 done
 exit $code
 """
-"""Whether every inner address of the other side answers one ping. Arguments: those, own inner addresses."""
+"""Whether every inner address of the other side answers one ping, and which IP versions are not forwarded, which a ping
+between the gateways cannot show. Arguments: those addresses, own inner ones, the IP versions to forward."""

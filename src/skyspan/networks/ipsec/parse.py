@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,30 @@ class Survey:
     def answers(self) -> bool:
         """Whether the daemon runs."""
         return self.tools.get("answers", False)
+
+    def held(self, families: Iterable[int]) -> tuple[int, ...]:
+        """Which of these IP versions the host does not forward."""
+        return tuple(family for family in families if not self.forwarding.get(family, False))
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a quick look while the link is up found at an end: whether the other one `answered`, and which IP versions
+    the gateway does not forward, so that nothing but itself is reached."""
+
+    answered: bool
+    held: tuple[int, ...] = ()
+
+    def trouble(self, silence: str) -> str:
+        """In words, why the direction is not open, `silence` when nothing answers; empty when it is."""
+        if not self.answered:
+            return silence
+        return f"forwarding of IPv{self.held[0]} is off" if self.held else ""
+
+
+def parse_held(text: str) -> tuple[int, ...]:
+    """The IP versions that are not forwarded, of what a probe prints."""
+    return tuple(int(family) for word, family in pairs(text) if word == "held")
 
 
 def parse_survey(text: str, name: str) -> Survey:

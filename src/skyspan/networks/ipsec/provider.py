@@ -14,7 +14,6 @@ from skyspan.model.diagnostic import Diagnostic
 from skyspan.model.error import NotReadyError, StageError
 from skyspan.networks import preflight
 from skyspan.networks.ipsec import compare, hosts
-from skyspan.networks.ipsec.commands import probe_command
 from skyspan.networks.ipsec.diagnose import findings, own_trouble
 from skyspan.networks.ipsec.keys import Keys, Memory, forget, keys_of, recall, remember, with_keys
 from skyspan.networks.ipsec.link import EndState, initiator, name_of, plan_ends, settings_digest
@@ -132,7 +131,7 @@ class IpsecProvider:
         return {"ends": ends, "allow": list(spec.allow)}
 
     async def probe(self, spec: IpsecSpec, ctx: ReadContext) -> tuple[Passage, ...]:
-        """One ping inside the tunnel in each direction."""
+        """One ping inside the tunnel in each direction, and whether the gateways forward what comes through it."""
         ends = plan_ends(spec, ctx.address, ctx.hosts, {})
         return tuple(await all_of(_passage(end, ctx) for end in ends))
 
@@ -189,10 +188,11 @@ async def _look(spec: IpsecSpec, memory: Memory, ctx: ReadContext, *, probe: boo
 
 async def _passage(end: EndState, ctx: ReadContext) -> Passage:
     try:
-        done = await ctx.places.reach(end.host).query(probe_command(end))
+        probed = await hosts.probe(end, ctx)
     except StageError as error:
         return Passage(end.host, end.other, None, f"{end.host}: {error.summary}")
-    return Passage(end.host, end.other, done.ok, "" if done.ok else "no answer to a ping inside the tunnel")
+    trouble = probed.trouble("no answer to a ping inside the tunnel")
+    return Passage(end.host, end.other, not trouble, trouble)
 
 
 def _refuse_in_vain(look: Look, step: Repair) -> None:
@@ -200,6 +200,9 @@ def _refuse_in_vain(look: Look, step: Repair) -> None:
     down = [end.host for end, seen in zip(look.ends, look.seen, strict=True) if not seen.answers]
     if down and (step.name == RE_INITIATE or step.host not in down):
         raise NotReadyError(f"{step.name} on {step.host} cannot help: charon of {down[0]} does not run")
+    held = [end.host for end, seen in zip(look.ends, look.seen, strict=True) if seen.held(end.families)]
+    if held and step.name == RE_INITIATE and all(seen.installed for seen in look.seen):
+        raise NotReadyError(f"{step.name} on {step.host} cannot help: the session stands, {held[0]} does not forward")
 
 
 def _leaving(memory: Memory, ends: Sequence[EndState]) -> tuple[str, ...]:
