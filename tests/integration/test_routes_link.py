@@ -10,6 +10,7 @@ import pytest
 from tests.support.driven import Driven
 from tests.support.gateways import stage_on
 
+from skyspan.contracts.watch import Cause
 from skyspan.model.change import Action
 from skyspan.model.error import NotReadyError, SpecError, ToolFailedError
 from skyspan.networks.routes.provider import RoutesProvider
@@ -40,6 +41,12 @@ class Ways(Driven[RoutesSpec]):
 
     async def routes(self, gateway: str) -> str:
         return await self.sites.machines[gateway].sh("ip route show proto 242")
+
+    async def passages(self, settings: RoutesSpec) -> dict[tuple[str, str], str]:
+        """What is the matter with each way, as a supervisor sees it."""
+        found = await self.provider.probe(settings, self.world.reading())
+        assert all(one.passed is not None for one in found)
+        return {(one.source, one.target): one.reason for one in found}
 
 
 @pytest.fixture
@@ -89,6 +96,45 @@ async def test_a_route_taken_away_or_altered_is_drift_and_repaired(ways: Ways) -
         ]
         assert (await ways.up(spec())).healthy
         assert await ways.sites.state() == before
+
+
+async def test_routes_that_went_with_their_interface_are_named_and_set_again(ways: Ways) -> None:
+    back = [{"host": "west-gw", "to": ["10.1.0.0/24"]}]
+    settings = spec(returns=back)
+    await ways.up(settings)
+    before = await ways.sites.state()
+    assert await ways.passages(settings) == {("east-gw", "10.2.0.0/24"): "", ("west-gw", "10.1.0.0/24"): ""}
+    gateway = ways.sites.machines["east-gw"]
+    first = await gateway.sh("ip route show default")
+    await gateway.sh(f"ip link set eth0 down; ip link set eth0 up; ip route replace {first}")
+    assert (await ways.passages(settings))["east-gw", "10.2.0.0/24"] == "the route is not there"
+    (found,) = await ways.provider.diagnose(settings, ways.world.reading())
+    assert (found.cause, found.where) == (Cause.ROUTE_MISSING, "east-gw")
+    east, west = ways.provider.repairs(settings, ways.world.reading())
+    with pytest.raises(NotReadyError, match="reapply on west-gw cannot help: its routes are there"):
+        await ways.provider.repair(settings, west, ways.world.writing())
+    await ways.provider.repair(settings, east, ways.world.writing())
+    assert set((await ways.passages(settings)).values()) == {""}
+    assert await ways.sites.state() == before
+
+    # A way back that somebody else sets is named, and nothing here can bring it back.
+    await ways.down(settings)
+    lonely = spec(returns=[{"host": "west-gw", "to": ["10.77.0.0/24"]}])
+    await ways.sites.machines["west-gw"].sh("ip route add 10.77.0.0/24 via 198.18.2.1")
+    await ways.up(lonely)
+    await ways.sites.machines["west-gw"].sh("ip route delete 10.77.0.0/24")
+    (found,) = await ways.provider.diagnose(lonely, ways.world.reading())
+    assert (found.cause, found.where) == (Cause.RETURN_ROUTE_MISSING, "west-gw")
+    await ways.down(lonely)
+
+
+async def test_a_route_may_stand_by_for_a_better_one(ways: Ways) -> None:
+    await ways.sites.machines["east-gw"].sh("ip route add 10.2.0.0/24 via 10.1.0.10 metric 20")
+    seen = await ways.up(spec(metric=100000))
+    assert seen.healthy
+    await ways.sites.machines["east-gw"].sh("ip route delete 10.2.0.0/24 via 10.1.0.10 metric 20")
+    assert await ways.sites.machines["east"].pings("10.2.0.10")
+    await ways.down(spec(metric=100000))
 
 
 async def test_stop_takes_the_routes_and_up_brings_them_back(ways: Ways) -> None:

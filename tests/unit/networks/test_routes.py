@@ -18,8 +18,18 @@ from skyspan.model.error import NotReadyError, SpecError, ToolFailedError, ToolM
 from skyspan.networks.peers import Route as Existing
 from skyspan.networks.routes import commands
 from skyspan.networks.routes.provider import RoutesProvider
+from skyspan.networks.routes.ready import legs_of
 from skyspan.networks.routes.spec import RoutesSpec
-from skyspan.networks.routes.table import HostRoutes, Seen, Static, differences, legs_of, parse_seen, plan_hosts, refuse
+from skyspan.networks.routes.table import (
+    HostRoutes,
+    Seen,
+    Static,
+    differences,
+    parse_seen,
+    parse_taken,
+    plan_hosts,
+    refuse,
+)
 from skyspan.testing.provider_world import ProviderWorld, ScriptedTransport, SteppingClock
 
 ADDRESS = DeploymentAddress("default", "proof").stage("stage")
@@ -96,7 +106,7 @@ def test_what_a_host_says_is_read() -> None:
     assert "4 10.9.0.0/24 10" in dict(seen.others)
     assert seen.ways["10.1.0.1"] == ("lan", "")
     assert not [*differences(host(spec()), seen)]
-    assert [leg.reason for leg in legs_of([host(spec())], [seen])] == [""]
+    assert [leg.reason for leg in legs_of([host(spec())], [seen.taken])] == [""]
 
 
 def test_differences_are_named_by_route() -> None:
@@ -151,16 +161,41 @@ BACK: dict[str, tuple[Seen, dict[str, Any], str]] = {
 @pytest.mark.parametrize("what", BACK)
 def test_a_way_back_is_one_of_its_own(what: str) -> None:
     seen, wanted, words = BACK[what]
-    leg = next(iter(legs_of([host(spec([RETURN | wanted]), "far")], [seen])))
+    leg = legs_of([host(spec([RETURN | wanted]), "far")], [seen.taken])[0]
     assert leg.name == "way back of far to 10.1.0.0/24"
     assert leg.reason == words
 
 
 def test_a_route_that_is_not_taken_is_named() -> None:
     seen = replace(parse_seen(TEXT), ways={"10.2.0.1": ("lan", "10.1.0.9")})
-    assert [leg.reason for leg in legs_of([host(spec())], [seen])] == ["it goes by 10.1.0.9"]
+    assert [leg.reason for leg in legs_of([host(spec())], [seen.taken])] == ["it goes by 10.1.0.9"]
     gone = replace(seen, ours=())
-    assert [leg.reason for leg in legs_of([host(spec())], [gone])] == ["the route is not there"]
+    assert [leg.reason for leg in legs_of([host(spec())], [gone.taken])] == ["the route is not there"]
+
+
+def test_a_route_that_only_stands_by_need_not_be_taken_but_be_there() -> None:
+    spare = host(spec(metric=100000))
+    there = replace(
+        parse_seen(TEXT), ours=(Static("10.2.0.0/24", 100000, "198.18.1.1"),), ways={"10.2.0.1": ("lan", "10.1.0.9")}
+    )
+    assert [leg.reason for leg in legs_of([spare], [there.taken])] == [""]
+    nowhere = replace(there, ways={})
+    assert [leg.reason for leg in legs_of([spare], [nowhere.taken])] == ["it leads nowhere"]
+    assert [leg.reason for leg in legs_of([spare], [replace(there, ours=()).taken])] == ["the route is not there"]
+
+
+def test_the_quick_look_says_the_same_as_the_whole_one() -> None:
+    quick = """\
+way 10.2.0.1 [{"dst":"10.2.0.1","gateway":"198.18.1.1","dev":"eth0","prefsrc":"198.18.1.2","flags":[],"cache":[]}]
+known 10.2.0.1
+way 10.1.0.1 [{"dst":"10.1.0.1","dev":"lan","prefsrc":"10.1.0.1","flags":[],"uid":0,"cache":[]}]
+known 10.1.0.1
+there 4 10.2.0.0/24 10
+"""
+    assert parse_taken(quick) == parse_seen(TEXT).taken
+    assert parse_taken("way 10.2.0.1 \n").ways == {"10.2.0.1": ("", "")}
+    with pytest.raises(KeyError):
+        parse_taken("what 4\n")
 
 
 def test_commands_name_the_route_and_ask_for_root_where_they_must() -> None:

@@ -6,6 +6,8 @@ before, the mark of ownership is written first and removed last.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from skyspan.contracts.transport import Command, Effect
 from skyspan.networks.changing import CHANGING, MARKING, OWNED
 from skyspan.networks.routes.table import PROTOCOL, HostRoutes
@@ -14,6 +16,7 @@ TAKEN = 90
 """Exit status of `set_command` when somebody else has the stage's name."""
 
 TIMEOUT_S = 30.0
+PROBE_TIMEOUT_S = 5.0
 
 _PLACES = (
     r"""
@@ -45,6 +48,21 @@ echo @route6; ip -6 -j route show 2>/dev/null || :
 echo @ways
 for target in $1; do echo "$target $(ip -j route get "$target" 2>/dev/null | tr -d '\n')"; done
 """
+
+_PROBE = r"""
+for target in $1; do
+  case $target in *:*) family=6;; *) family=4;; esac
+  echo "way $target $(ip -j route get "$target" 2>/dev/null | tr -d '\n')"
+  if ip -$family route show match "$target" | grep -qv '^default'; then echo "known $target"; fi
+done
+printf '%s' "$2" | while read -r family prefix metric rest; do
+  if ip -"$family" route show exact "$prefix" proto "$proto" metric "$metric" | grep -q .; then
+    echo "there $family $prefix $metric"
+  fi
+done
+"""
+"""As much of a look as a second allows on a host that knows all networks of the Internet. Arguments: the addresses to
+ask the way to, the stage's routes."""
 
 _SET = (
     _CHANGES
@@ -94,9 +112,9 @@ unclaim "$store/routes"
 )
 
 
-def _shell(script: str, wanted: HostRoutes, argument: str = "") -> tuple[str, ...]:
+def _shell(script: str, wanted: HostRoutes, *arguments: str) -> tuple[str, ...]:
     names = (wanted.identity, wanted.owner, str(PROTOCOL))
-    argv = ("sh", "-euc", _PLACES + script, "skyspan", *names, argument)
+    argv = ("sh", "-euc", _PLACES + script, "skyspan", *names, *arguments)
     return ("sudo", "-n", *argv) if wanted.sudo else argv
 
 
@@ -105,10 +123,19 @@ def survey_command(wanted: HostRoutes) -> Command:
     return Command(_shell(_SURVEY, wanted, " ".join(wanted.targets)), timeout_s=TIMEOUT_S, effect=Effect.READ)
 
 
+def probe_command(wanted: HostRoutes) -> Command:
+    """The same, only as far as it tells whether the routes are of use."""
+    argv = _shell(_PROBE, replace(wanted, sudo=False), " ".join(wanted.targets), _lines(wanted))
+    return Command(argv, timeout_s=PROBE_TIMEOUT_S, effect=Effect.READ)
+
+
 def set_command(wanted: HostRoutes) -> Command:
     """Make the host's routes of this stage what they are to be; others are not touched."""
-    lines = "".join(f"{route.line()}\n" for route in wanted.routes)
-    return Command(_shell(_SET, wanted, lines), timeout_s=TIMEOUT_S)
+    return Command(_shell(_SET, wanted, _lines(wanted)), timeout_s=TIMEOUT_S)
+
+
+def _lines(wanted: HostRoutes) -> str:
+    return "".join(f"{route.line()}\n" for route in wanted.routes)
 
 
 def lower_command(wanted: HostRoutes) -> Command:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -13,7 +13,6 @@ from skyspan.model.change import Action, ResourceChange
 from skyspan.model.error import SpecError, ToolMissingError
 from skyspan.networks import looking
 from skyspan.networks.addressing import Network, interface_name
-from skyspan.networks.legs import Leg
 from skyspan.networks.peers import Route as Existing
 from skyspan.networks.peers import shadowed
 from skyspan.networks.routes.spec import RoutesSpec
@@ -64,7 +63,7 @@ class HostRoutes:
     def targets(self) -> tuple[str, ...]:
         """Addresses whose way is asked for."""
         nets = (*(ip_network(route.prefix) for route in self.routes), *(net for net, _ in self.returns))
-        return tuple(dict.fromkeys(_target(net) for net in nets))
+        return tuple(dict.fromkeys(target_of(net) for net in nets))
 
 
 def identity_of(address: StageAddress) -> str:
@@ -105,8 +104,20 @@ def _short(text: str | None) -> str:
     return str(ip_address(text)) if text else ""
 
 
-def _target(net: Network) -> str:
+def target_of(net: Network) -> str:
+    """The address by which is asked which way a network is reached."""
     return str(net.network_address + (1 if net.num_addresses > 2 else 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Which ways a host takes, and what of ours it has: all that readiness is about. `there` are keys of marked routes,
+    `known` the targets that a route of their own leads to, not the default route alone. `ways` is by target the device
+    and next router, both empty for none."""
+
+    there: frozenset[str]
+    known: frozenset[str]
+    ways: Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,14 @@ class Seen:
     ours: tuple[Static, ...] = ()
     others: tuple[tuple[str, Existing], ...] = ()
     ways: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def taken(self) -> Taken:
+        """What readiness is about."""
+        routes = [*(ip_network(static.prefix) for static in self.ours), *(route.prefix for _, route in self.others)]
+        own = [net for net in routes if net.prefixlen > 0]
+        known = frozenset(target for target in self.ways if any(ip_address(target) in net for net in own))
+        return Taken(frozenset(static.key for static in self.ours), known, self.ways)
 
 
 def parse_seen(text: str) -> Seen:
@@ -139,6 +158,15 @@ def parse_seen(text: str) -> Seen:
         others=tuple((static.key, route) for static, route in rows if static.key not in marked),
         ways={target: _way(answer) for target, answer in looking.pairs(parts["ways"])},
     )
+
+
+def parse_taken(text: str) -> Taken:
+    """What the quick look at a host printed; raises ValueError or KeyError for what it cannot have."""
+    said: dict[str, list[str]] = {"there": [], "known": [], "way": []}
+    for word, rest in looking.pairs(text):
+        said[word].append(rest)
+    ways = {target: _way(answer) for target, answer in looking.pairs("\n".join(said["way"]))}
+    return Taken(frozenset(said["there"]), frozenset(said["known"]), ways)
 
 
 def _static(item: Mapping[str, Any], everything: str) -> Static:
@@ -206,40 +234,3 @@ def refuse(wanted: HostRoutes, seen: Seen) -> None:
             detail="\n".join(problems[1:]),
             hint="correct `to`, give the route another `metric`, or remove what has it",
         )
-
-
-def legs_of(hosts: Sequence[HostRoutes], seen: Sequence[Seen]) -> Iterator[Leg]:
-    """Whether every route is the one that the kernel takes, and every way back is there."""
-    for wanted, found in zip(hosts, seen, strict=True):
-        there = {static.key: static for static in found.ours}
-        for route in wanted.routes:
-            yield _taken(wanted.host, route, there, found)
-        for net, device in wanted.returns:
-            yield _back(wanted.host, net, device, found)
-
-
-def _taken(host: str, route: Static, there: Mapping[str, Static], seen: Seen) -> Leg:
-    name = f"way of {host} to {route.prefix}"
-    if route.key not in there:
-        return Leg(name, "the route is not there", "`skyspan up` sets it again")
-    device, via = seen.ways.get(_target(ip_network(route.prefix)), ("", ""))
-    if (route.via and via == route.via) or (not route.via and device == route.device):
-        return Leg(name)
-    goes = f"goes by {via or device}" if device else "leads nowhere"
-    return Leg(name, f"it {goes}", f"another route is preferred on {host}: `ip route get` shows it")
-
-
-def _back(host: str, net: Network, wanted: str, seen: Seen) -> Leg:
-    """A way back counts when a route of its own leads there: the default route leads anywhere."""
-    name = f"way back of {host} to {net}"
-    hint = f"route {net} on {host}, or have it learned there"
-    device, _ = seen.ways.get(_target(net), ("", ""))
-    if not device:
-        return Leg(name, "there is none", hint)
-    if wanted and device != wanted:
-        return Leg(name, f"it goes over {device}, not over {wanted}", hint)
-    routes = [*(ip_network(static.prefix) for static in seen.ours), *(route.prefix for _, route in seen.others)]
-    target = ip_address(_target(net))
-    if not any(target in known for known in routes if known.prefixlen > 0):
-        return Leg(name, f"only by the default route over {device}", hint)
-    return Leg(name)
