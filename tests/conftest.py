@@ -5,6 +5,7 @@ A world with gateways is made for one test (`sites`) or for all of a module (`sh
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -12,6 +13,13 @@ import pytest_asyncio
 from tests.support.gateways import gateways
 
 from skyspan.testing.gateway_world import GatewayWorld
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has them ignore SIGINT, and so everything that they start: a tool
+    that is interrupted before it listens would go on. A handler, unlike that, is not inherited."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
