@@ -68,7 +68,7 @@ def settings_for(folder: Path, endpoint: str, *, check_credentials: bool = False
     provider = {
         "access_key": "test",
         "secret_key": "test",
-        "max_retries": 1,
+        "max_retries": 5,
         "skip_credentials_validation": not check_credentials,
         "skip_metadata_api_check": True,
         "skip_requesting_account_id": True,
