@@ -40,7 +40,7 @@ test: tools ## everything: the checks, then the tests with real tools (as root)
 	@tools/debian test
 	@tools/build tailnet test
 	$(MAKE) --no-print-directory check
-	$(BIN)/pytest -q -n 2 $(wildcard tests/integration tests/chaos)
+	$(BIN)/pytest -q -n 2 --dist worksteal $(wildcard tests/integration tests/chaos)
 
 test-kernel: tools ## links carried by a real kernel, in a guest under QEMU (as root; minutes)
 	@tools/kernel
